@@ -1,0 +1,61 @@
+# Everything a newcomer types: `make demo`, `make test`. Each target makes the virtual environment it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo run test test-faults check format generate bench lock clean
+
+help: ## Shows this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Makes the virtual environment
+
+# pip checks every download against the hashes of the lock; the project itself is installed in place.
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "errata needs Python 3.11 or newer; say which with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "making $(VENV) (about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.installed ## Learns from real logs and answers questions, in under two minutes
+	@python -m scripts.demo
+
+run: $(VENV)/.installed ## Keeps both services running on ./.errata
+	@python -m scripts.run
+
+test: $(VENV)/.installed ## Runs the tests, fast ones first
+	@pytest -m "not soak"
+
+test-faults: $(VENV)/.installed ## Runs the long fault and soak tests
+	@pytest -m soak
+
+check: $(VENV)/.installed ## Format, lint, types, import rules, contract, and drift of the generated stubs
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@lint-imports
+	@scripts/check-contract
+
+format: $(VENV)/.installed ## Formats Python and proto files
+	@ruff format .
+	@ruff check --fix-only .
+	@buf format -w
+
+generate: $(VENV)/.installed ## Writes the Python and Go stubs from protos/
+	@scripts/generate
+
+bench: $(VENV)/.installed ## Measures: retrieval quality and latency
+	@python -m bench.quality
+	@python -m bench.freshness
+
+lock: ## Pins every dependency anew, with hashes (needs uv)
+	uv pip compile pyproject.toml --extra server --extra cli --group dev --generate-hashes --universal \
+	  --python-version 3.11 --no-header --no-annotate --quiet --upgrade --output-file requirements/dev.txt
+
+clean: ## Removes the virtual environment and caches; keeps ./.errata
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

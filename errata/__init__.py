@@ -1,0 +1,1 @@
+"""What the two services of Errata and their clients share."""

@@ -1,0 +1,1 @@
+"""Formats private to the Learner."""

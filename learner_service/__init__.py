@@ -1,0 +1,1 @@
+"""The Learner: keeps blocks and examples, derives examples, and announces every change."""

@@ -1,0 +1,1 @@
+"""The RAG service: follows the Learner and answers searches from memory."""
