@@ -1,0 +1,181 @@
+"""Builds a Learner and runs it: `errata-learner`, or `python -m learner_service`.
+
+Here alone are the parts made, started and closed; everywhere else they are handed in finished.
+"""
+
+import sys
+
+from errata.serving.process import exit_on_signals
+
+# Before the imports that take a second: a signal that comes now must end the process cleanly too.
+exit_on_signals()
+
+# ruff: noqa: E402
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from functools import partial
+
+from errata.text import REDACTION_RULES_HASH
+
+from errata.embedding import Embedder, EmbedderError, EmbeddingThread, build_embedder
+from errata.serving import logs
+from errata.serving.metrics import RpcMetrics, new_registry, start_metrics_server
+from errata.serving.process import StartError, Stop, run, write_address_file
+from errata.serving.server import GrpcServer, Service
+from errata.v1 import learner_pb2
+from learner_service.analyzer.analyzer import Analyzer
+from learner_service.analyzer.directories import LogDirectory
+from learner_service.backoff import ExponentialBackoff
+from learner_service.change_feed import ChangeFeed, EmbedderIdentity
+from learner_service.clock import MonotonicClock
+from learner_service.config import LearnerConfig, parse
+from learner_service.derive import Policy
+from learner_service.errors import StoreError
+from learner_service.keys import BlockKey
+from learner_service.learner_metrics import LearnerMetrics
+from learner_service.learning import Learning
+from learner_service.queue_metrics import QueueMetrics
+from learner_service.reconciler import Reconciler
+from learner_service.recorder import Recorder, record_events
+from learner_service.service import STATUSES, Identity, LearnerServicer
+from learner_service.start import adopt_embedder, adopt_policy, adopt_redaction
+from learner_service.store import Store
+from learner_service.workqueue import WorkQueue
+
+SWITCH_INTERVAL_S = 0.0005
+"""Each call of the store's engine gives up the interpreter lock, and getting it back from a thread that
+computes takes as long as this. Python's 5 ms would slow a commit tenfold; see `bench/interpreter_lock.py`."""
+
+SERVICE = learner_pb2.DESCRIPTOR.services_by_name["LearnerService"]
+
+log = logs.get_logger()
+
+
+def main() -> None:
+    """Runs the Learner until it is told to end, and exits with what `process` documents."""
+    config = parse(sys.argv[1:], os.environ)
+    logs.configure_logs(config.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    sys.exit(run(partial(serve, config)))
+
+
+async def serve(config: LearnerConfig, stop: Stop) -> None:
+    """Starts every part, serves until asked to stop, and ends them in the opposite order."""
+    started_us = _wall_us()
+    embedder = await _embedder(config.embedder)
+    identity = EmbedderIdentity(
+        spec=embedder.spec, fingerprint=embedder.fingerprint, dimension=embedder.dimension
+    )
+    policy = Policy(config.policy)
+    async with contextlib.AsyncExitStack() as closing:
+        store = closing.enter_context(_store(config))
+        await adopt_embedder(store, identity.fingerprint)
+        await adopt_redaction(store, REDACTION_RULES_HASH)
+        await adopt_policy(store, policy)
+
+        registry = new_registry()
+        embedding = closing.enter_context(EmbeddingThread(embedder))
+        queue: WorkQueue[BlockKey] = WorkQueue(
+            name="blocks",
+            clock=MonotonicClock(),
+            backoff=ExponentialBackoff(),
+            metrics=QueueMetrics(registry),
+        )
+        reconciler = Reconciler(store=store, embedder=embedding, identity=identity, policy=policy)
+        learning = Learning(store=store, reconciler=reconciler, queue=queue, wall_us=_wall_us)
+        feed = ChangeFeed(store, identity)
+        feed.follow_commits(asyncio.get_running_loop())
+        analyzer = Analyzer(
+            store=store,
+            record_events=record_events,
+            directories=[LogDirectory(namespace, path) for namespace, path in config.log_dirs],
+            notify=learning.notify,
+            clock_us=_wall_us,
+        )
+        server = GrpcServer(
+            services=[
+                Service(
+                    SERVICE,
+                    LearnerServicer(
+                        store=store,
+                        recorder=Recorder(store, learning.notify),
+                        learning=learning,
+                        feed=feed,
+                        logs=analyzer,
+                        identity=Identity(
+                            version=importlib.metadata.version("errata"),
+                            policy=policy,
+                            embedder=identity,
+                            started_us=started_us,
+                        ),
+                        wall_us=_wall_us,
+                    ),
+                )
+            ],
+            statuses=STATUSES,
+            metrics=RpcMetrics(registry),
+        )
+        LearnerMetrics(registry, store=store, feed=feed)
+        if config.metrics_listen is not None:
+            metrics_address, close_metrics = start_metrics_server(config.metrics_listen, registry)
+            closing.callback(close_metrics)
+            log.info("metrics are served", address=metrics_address)
+
+        address = await server.start(config.listen)
+        write_address_file(config.address_file, address)
+        await server.set_serving(SERVICE.full_name, True)
+        log.info(
+            "the Learner is up",
+            address=address,
+            store_dir=str(config.store_dir),
+            policy=policy.value,
+            embedder=identity.fingerprint,
+        )
+        async with _running([learning.run(), analyzer.run()], stop):
+            await stop.wait()
+        await server.drain(feed.drain)
+        log.info("the Learner has ended")
+
+
+async def _embedder(spec: str) -> Embedder:
+    try:
+        # Loading weights takes a second, in which a signal must still be heard.
+        return await asyncio.to_thread(build_embedder, spec)
+    except EmbedderError as error:
+        raise StartError(f"--embedder {spec}: {error}") from error
+
+
+def _store(config: LearnerConfig) -> Store:
+    try:
+        return Store.open(config.store_dir, clock_us=_wall_us, bytes_max=config.store_bytes_max)
+    except StoreError as error:
+        raise StartError(str(error)) from error
+
+
+@contextlib.asynccontextmanager
+async def _running(parts: Sequence[Coroutine[object, object, None]], stop: Stop) -> AsyncIterator[None]:
+    """Runs parts beside the block and cancels them at its end. One that fails ends the process."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    for task in tasks:
+        task.add_done_callback(lambda _: stop.set())
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1_000
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Records events: the one way in, for requests and for logs alike.
+
+Redact, fold, store: a block that an event changed is stored and queued for learning in one transaction, and
+an event that says nothing new writes nothing, so sending events again is free.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+
+from errata.text import redact_event
+
+from errata.store.v1.store_pb2 import BlockRecord
+from errata.v1.block_pb2 import BlockEvent
+from learner_service.fold import fold
+from learner_service.keys import BlockKey
+from learner_service.store import Store
+from learner_service.transactions import WriteTransaction
+
+INLINE_BYTES_MAX = 64 * 1024
+"""Events of more bytes together are redacted in a thread: the event loop serves everybody."""
+
+Notify = Callable[[AbstractSet[BlockKey]], None]
+"""Is told of each block that changed, once that is durable."""
+
+
+class Recorder:
+    """Records the events of requests and tells of the blocks that changed."""
+
+    def __init__(self, store: Store, notify: Notify) -> None:
+        self._store = store
+        self._notify = notify
+
+    async def record(self, events: Sequence[BlockEvent]) -> AbstractSet[BlockKey]:
+        """Records events, all or none, and returns the blocks that changed once that is durable.
+
+        Args:
+            events: validated; secrets in them are redacted in place.
+
+        Raises:
+            StoreFullError: there is no room; nothing was recorded.
+        """
+        if sum(event.ByteSize() for event in events) > INLINE_BYTES_MAX:
+            await asyncio.to_thread(_redact, events)
+        else:
+            _redact(events)
+        changed = await self._store.write(lambda transaction: record_events(transaction, events))
+        if changed:
+            self._notify(changed)
+        return changed
+
+
+def record_events(transaction: WriteTransaction, events: Iterable[BlockEvent]) -> set[BlockKey]:
+    """Folds events into the store within a transaction; returns the blocks that changed.
+
+    Args:
+        transaction: of the caller, who may store more in it, such as how far a log was read.
+        events: validated and redacted.
+    """
+    folded: dict[BlockKey, BlockRecord] = {}
+    changed: set[BlockKey] = set()
+    for event in events:
+        key = BlockKey(event.namespace, event.block_id)
+        if key not in folded:
+            folded[key] = transaction.block(key) or BlockRecord()
+        record = fold(folded[key], event)
+        if record is not None:
+            folded[key] = record
+            changed.add(key)
+    for key in changed:
+        transaction.put_block(key, folded[key])
+    return changed
+
+
+def _redact(events: Iterable[BlockEvent]) -> None:
+    for event in events:
+        redact_event(event)
