@@ -19,13 +19,12 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from functools import partial
 
-from errata.text import REDACTION_RULES_HASH
-
 from errata.embedding import Embedder, EmbedderError, EmbeddingThread, build_embedder
 from errata.serving import logs
 from errata.serving.metrics import RpcMetrics, new_registry, start_metrics_server
 from errata.serving.process import StartError, Stop, run, write_address_file
 from errata.serving.server import GrpcServer, Service
+from errata.text import REDACTION_RULES_HASH
 from errata.v1 import learner_pb2
 from learner_service.analyzer.analyzer import Analyzer
 from learner_service.analyzer.directories import LogDirectory
@@ -114,6 +113,7 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
                         ),
                         wall_us=_wall_us,
                     ),
+                    unserved=frozenset({"Backfill", "GetBackfill"}),
                 )
             ],
             statuses=STATUSES,

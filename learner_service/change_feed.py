@@ -73,7 +73,7 @@ class WatcherLag(NamedTuple):
     revision_count: int
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """What one read of the log gave."""
 
     message: bytes
@@ -110,7 +110,7 @@ class ChangeFeed:
         self._draining = False
         # Counts commits that changed examples: a chunk read at one count serves all who stand where it began.
         self._commit_count = 0
-        self._chunks_at_head: dict[WatchPosition, _Chunk] = {}
+        self._chunks_at_head: dict[WatchPosition, Chunk] = {}
 
     def follow_commits(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts waking watchers, on `loop`, whenever the store commits a change of an example."""
@@ -178,7 +178,7 @@ class ChangeFeed:
         interval_s = watcher.options.bookmark_interval_s * (1 - _JITTER * self._jitter())
         return not await comes_within(watcher.wake, interval_s)
 
-    async def _read(self, position: WatchPosition, options: WatchOptions) -> _Chunk:
+    async def _read(self, position: WatchPosition, options: WatchOptions) -> Chunk:
         # No await between taking the count and using the cache: a commit cannot come between them.
         if (ready := self._chunks_at_head.get(position)) is not None:
             return ready
@@ -194,7 +194,7 @@ class ChangeFeed:
             self._chunks_at_head[position] = chunk
         return chunk
 
-    def _read_chunk(self, position: WatchPosition, options: WatchOptions) -> _Chunk:
+    def _read_chunk(self, position: WatchPosition, options: WatchOptions) -> Chunk:
         with self._store.read() as transaction:
             reason = tokens.reset_reason(
                 position, transaction, options.namespaces, self._embedder.fingerprint
@@ -202,8 +202,8 @@ class ChangeFeed:
             if reason is not None:
                 start = tokens.start_position(transaction, options.namespaces, self._embedder.fingerprint)
                 reset = WatchUpdatesResponse(reset=WatchReset(reason=reason))
-                return _Chunk(reset.SerializeToString(), start, complete=False)
-            return _scan(transaction, position, options)
+                return Chunk(reset.SerializeToString(), start, complete=False)
+            return scan(transaction, position, options)
 
     def _start(self, options: WatchOptions) -> WatchPosition:
         with self._store.read() as transaction:
@@ -241,7 +241,7 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[Commit], Non
         loop.call_soon_threadsafe(callback, commit)
 
 
-def _scan(transaction: ReadTransaction, position: WatchPosition, options: WatchOptions) -> _Chunk:
+def scan(transaction: ReadTransaction, position: WatchPosition, options: WatchOptions) -> Chunk:
     """Reads the rows above a position, up to the bounds of a chunk, and encodes them as one message."""
     head = transaction.head_revision
     epoch = next(transaction.durable_epochs()).nonce
@@ -266,8 +266,8 @@ def _scan(transaction: ReadTransaction, position: WatchPosition, options: WatchO
     token = after.encode()
     bookmark = _bookmark(transaction, options, token) if complete else b""
     if updates:
-        return _Chunk(_encode_batch(updates, token, bookmark), after, complete)
-    return _Chunk(_tagged(_RESPONSE_BOOKMARK, bookmark) if complete else b"", after, complete)
+        return Chunk(_encode_batch(updates, token, bookmark), after, complete)
+    return Chunk(_tagged(_RESPONSE_BOOKMARK, bookmark) if complete else b"", after, complete)
 
 
 def _bookmark(transaction: ReadTransaction, options: WatchOptions, token: bytes) -> bytes:

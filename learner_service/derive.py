@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from errata.text import Query, query_from_doc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from errata.store.v1.store_pb2 import BlockRecord
+from errata.text import Query, query_from_doc
 from errata.v1.block_pb2 import Block, BlockEvent, Doc
 from errata.v1.example_pb2 import (
     EXAMPLE_ORIGIN_CORRECTION,
@@ -133,7 +133,7 @@ def example_too_large(example: Example, dimension: int) -> bool:
 
 def _derive_taught(record: BlockRecord) -> Candidate | NotLearnedReason.ValueType:
     taught = record.taught.taught
-    answer = tuple(_answer_block(block) for block in taught.answer if not _blank(block))
+    answer = tuple(_without_outputs(block) for block in taught.answer if not _blank(block))
     if not answer:
         return NOT_LEARNED_REASON_BLANK
     query = query_from_doc(taught.query)
@@ -159,7 +159,7 @@ def _derive_run(record: BlockRecord, policy: Policy) -> Candidate | NotLearnedRe
     if not query.text:
         return NOT_LEARNED_REASON_NO_CONTEXT
     origin = EXAMPLE_ORIGIN_CORRECTION if corrects else EXAMPLE_ORIGIN_EXECUTION
-    return _candidate(record, run, query, (_answer_block(block),), origin)
+    return _candidate(record, run, query, (_without_outputs(block),), origin)
 
 
 def _candidate(
@@ -210,9 +210,11 @@ def _question(record: BlockRecord, run: BlockEvent) -> Doc:
     return run.executed.doc if run.executed.HasField("doc") else record.generated.generated.doc
 
 
-def _answer_block(block: Block) -> Block:
-    """What of a block is shown to an assistant: neither what it printed nor what only its editor needs."""
-    return Block(kind=block.kind, language=block.language, contents=block.contents, id=block.id)
+def _without_outputs(block: Block) -> Block:
+    copy = Block()
+    copy.CopyFrom(block)
+    copy.ClearField("outputs")
+    return copy
 
 
 def _blank(block: Block) -> bool:

@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from errata.text import redact_event
-
 from errata.store.v1.store_pb2 import BlockRecord
+from errata.text import redact_event
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.fold import fold
 from learner_service.keys import BlockKey

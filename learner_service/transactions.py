@@ -453,6 +453,37 @@ class WriteTransaction(ReadTransaction):
         self._tables["tombstones"].append(encode_u64(revision), encode_u64(deleted_us))
         return revision
 
+    def compact(self, *, deleted_before_us: int, kept_min: int, kept_max: int, dropped_max: int) -> int:
+        """Forgets old deletions, the oldest first, and returns how many.
+
+        A deletion goes when it is older than `deleted_before_us` and `kept_min` newer ones stay, or when more
+        than `kept_max` are kept. Live examples are never touched. A stream that may have missed a deletion
+        that is gone can tell by the compact revision, which moves in this transaction.
+
+        Args:
+            deleted_before_us: by the store's clock.
+            kept_min: deletions that are kept whatever their age.
+            kept_max: deletions that are kept at most.
+            dropped_max: bounds the transaction.
+        """
+        tombstones = self._tables["tombstones"]
+        count = len(tombstones)
+        dropped: list[bytes] = []
+        for row_key, deleted_us in tombstones.scan():
+            left = count - len(dropped)
+            too_many = left > kept_max
+            too_old = left > kept_min and decode_u64(deleted_us) < deleted_before_us
+            if len(dropped) == dropped_max or not (too_many or too_old):
+                break
+            dropped.append(row_key)
+        for row_key in dropped:
+            self._tables["examples"].delete(self._log_row(decode_u64(row_key)).key)
+            self._tables["log"].delete(row_key)
+            tombstones.delete(row_key)
+        if dropped:
+            self._tables["meta"].put(_COMPACT, dropped[-1])
+        return len(dropped)
+
     # --- Logs that are followed.
 
     def put_trace(self, namespace: str, trace_id: str, record: TraceRecord) -> None:

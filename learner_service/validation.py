@@ -7,8 +7,6 @@ field that breaks its rule, such as `events[3].executed.block`.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from errata.text import query_from_doc
-
 from errata.serving.fields import (
     InvalidFieldError,
     TooLargeError,
@@ -17,6 +15,7 @@ from errata.serving.fields import (
     check_namespace,
     timestamp_us,
 )
+from errata.text import query_from_doc
 from errata.v1.block_pb2 import (
     SUGGESTION_STATUS_UNSPECIFIED,
     Block,

@@ -320,3 +320,146 @@ class WatchToken(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchToken: _TypeAlias = WatchToken  # noqa: Y015
+
+@_typing.final
+class TraceRecord(_message.Message):
+    """What is known of one trace of a log: the lines that belong together, in
+    whatever order they were read. Once joined, contents are gone and only block
+    IDs and flags are left. Contents are redacted before they come here.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    RESPONSE_TIME_FIELD_NUMBER: _builtins.int
+    GENERATION_JOINED_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    RUN_END_TIME_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
+    RUN_JOINED_FIELD_NUMBER: _builtins.int
+    BLOCK_IDS_FIELD_NUMBER: _builtins.int
+    EVAL_MODE_FIELD_NUMBER: _builtins.int
+    MODIFIED_TIME_FIELD_NUMBER: _builtins.int
+    generation_joined: _builtins.bool
+    """True once request and response were joined; later ones are repetitions."""
+    exit_code: _builtins.int
+    """Exit code of the run, while its start is not known."""
+    run_joined: _builtins.bool
+    """True once start and end of the run were joined; later ones are repetitions."""
+    eval_mode: _builtins.bool
+    """True once any line of the trace said that it belongs to an evaluation."""
+    @_builtins.property
+    def request(self) -> _block_pb2.Doc:
+        """The document that the assistant was asked to continue. Unset until its line
+        was read, and again once joined.
+        """
+
+    @_builtins.property
+    def response(self) -> _containers.RepeatedCompositeFieldContainer[_block_pb2.Block]:
+        """The blocks that the assistant answered, while the request is not known."""
+
+    @_builtins.property
+    def response_time(self) -> _timestamp_pb2.Timestamp:
+        """When it answered. Unset until its line was read, and again once joined."""
+
+    @_builtins.property
+    def run(self) -> _block_pb2.BlockEvent:
+        """A run, as it was recorded, whose end is not known. Unset once joined."""
+
+    @_builtins.property
+    def run_end_time(self) -> _timestamp_pb2.Timestamp:
+        """When the run ended, while its start is not known. Unset once joined."""
+
+    @_builtins.property
+    def block_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The blocks that the trace names, at most 1,000."""
+
+    @_builtins.property
+    def modified_time(self) -> _timestamp_pb2.Timestamp:
+        """When a line last changed this record, by the Learner's clock. It is dropped
+        24 h later.
+        """
+
+    def __init__(
+        self,
+        *,
+        request: _block_pb2.Doc | None = ...,
+        response: _abc.Iterable[_block_pb2.Block] | None = ...,
+        response_time: _timestamp_pb2.Timestamp | None = ...,
+        generation_joined: _builtins.bool = ...,
+        run: _block_pb2.BlockEvent | None = ...,
+        run_end_time: _timestamp_pb2.Timestamp | None = ...,
+        exit_code: _builtins.int | None = ...,
+        run_joined: _builtins.bool = ...,
+        block_ids: _abc.Iterable[_builtins.str] | None = ...,
+        eval_mode: _builtins.bool = ...,
+        modified_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "exit_code", b"exit_code", "modified_time", b"modified_time", "request", b"request", "response_time", b"response_time", "run", b"run", "run_end_time", b"run_end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "block_ids", b"block_ids", "eval_mode", b"eval_mode", "exit_code", b"exit_code", "generation_joined", b"generation_joined", "modified_time", b"modified_time", "request", b"request", "response", b"response", "response_time", b"response_time", "run", b"run", "run_end_time", b"run_end_time", "run_joined", b"run_joined"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
+    _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
+
+Global___TraceRecord: _TypeAlias = TraceRecord  # noqa: Y015
+
+@_typing.final
+class LogFileRecord(_message.Message):
+    """How far a log file was read. Its key is the identity of the file: a hash of the
+    bytes that it begins with.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
+    MALFORMED_LINE_COUNT_FIELD_NUMBER: _builtins.int
+    IDENTITY_BYTES_FIELD_NUMBER: _builtins.int
+    IDENTITY_HAS_PATH_FIELD_NUMBER: _builtins.int
+    INSIDE_LONG_LINE_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Where the file was last seen, and thus only a hint."""
+    offset_bytes: _builtins.int
+    """Everything before this byte was read, and what it said is stored."""
+    malformed_line_count: _builtins.int
+    """Lines that could not be understood and were passed over."""
+    identity_bytes: _builtins.int
+    """How many bytes, from the first, the identity covers: 1 to 1,024. It grows
+    with the file.
+    """
+    identity_has_path: _builtins.bool
+    """True when the identity covers the path too, because another file began with
+    the same bytes when this one was first read.
+    """
+    inside_long_line: _builtins.bool
+    """True when the offset stands in a line that is too long to be read: the rest
+    of that line, already counted as malformed, is passed over.
+    """
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last read, by the Learner's clock. Of files that are gone, those
+        read longest ago are forgotten first.
+        """
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
+        malformed_line_count: _builtins.int = ...,
+        identity_bytes: _builtins.int = ...,
+        identity_has_path: _builtins.bool = ...,
+        inside_long_line: _builtins.bool = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_bytes", b"identity_bytes", "identity_has_path", b"identity_has_path", "inside_long_line", b"inside_long_line", "malformed_line_count", b"malformed_line_count", "offset_bytes", b"offset_bytes", "path", b"path", "read_time", b"read_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogFileRecord: _TypeAlias = LogFileRecord  # noqa: Y015

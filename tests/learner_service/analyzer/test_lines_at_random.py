@@ -1,0 +1,129 @@
+"""Arbitrary bytes: no line stops the Analyzer, and no way of cutting a file changes what it says."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errata.store.v1.store_pb2 import TraceRecord
+from learner_service.analyzer.dialects import read_line
+from learner_service.analyzer.follower import ReadAt, read_chunk
+from learner_service.analyzer.records import MalformedLineError
+from learner_service.analyzer.traces import join
+from tests.learner_service.analyzer.conftest import NOW_US
+from tests.learner_service.analyzer.lines import (
+    FOYLE_LOG,
+    executed,
+    own,
+    request,
+    response,
+    run_cell,
+    suggestion,
+    taught,
+)
+
+REAL = [
+    *FOYLE_LOG.read_bytes().splitlines()[71:],
+    own(executed("block-1")),
+    own(taught("block-1", "list files")),
+    request(),
+    response("block-1"),
+    run_cell("block-1"),
+    suggestion("REJECTED", "block-1"),
+]
+TOKENS = st.sampled_from(
+    [
+        b"null",
+        b"true",
+        b"-1",
+        b"1e9999",
+        b'"\\ud800"',
+        b"{}",
+        b"[]",
+        b"[[]]",
+        b'"x"',
+        b"\xff",
+        b"\0",
+        b'"',
+        b",",
+    ]
+)
+
+
+@st.composite
+def damaged_lines(draw: st.DrawFn) -> bytes:
+    """A real line with some of its bytes, often those between two colons or commas, made into others."""
+    line = draw(st.sampled_from(REAL))
+    cuts = [i for i, byte in enumerate(line) if byte in b':,{}[]"']
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.sampled_from(cuts)) + 1
+        end = start + draw(st.integers(0, 30))
+        line = line[:start] + draw(st.one_of(TOKENS, st.binary(max_size=4))) + line[end:]
+    return line
+
+
+@given(line=st.one_of(st.binary(max_size=200), damaged_lines()))
+@settings(max_examples=300, deadline=None)
+def test_a_line_is_understood_or_malformed_and_nothing_else(line: bytes) -> None:
+    try:
+        record = read_line(line, namespace="team-a", now_us=NOW_US)
+    except MalformedLineError:
+        return
+    if record is not None and record.trace is not None:
+        join(TraceRecord(), record.trace, namespace="team-a", now_us=NOW_US)
+
+
+def reader(content: bytes) -> ReadAt:
+    return lambda count, start: content[start : start + count]
+
+
+def never(_: bytes) -> bool:
+    return False
+
+
+def whole_lines(content: bytes, line_bytes_max: int) -> list[bytes | None]:
+    """The complete lines of a file; None for one that is too long."""
+    return [line if len(line) <= line_bytes_max else None for line in content.split(b"\n")[:-1]]
+
+
+@given(
+    content=st.lists(st.sampled_from([b"a", b"bc", b"\n", b"d" * 9, b"\r\n", b"\xff"]), max_size=60).map(
+        b"".join
+    ),
+    looks=st.lists(st.integers(0, 200), max_size=8).map(sorted),
+    chunk_bytes=st.integers(1, 20),
+    line_bytes_max=st.integers(1, 15),
+)
+@settings(max_examples=300, deadline=None)
+def test_however_a_file_grows_its_lines_are_read_once_and_whole(
+    content: bytes, looks: list[int], chunk_bytes: int, line_bytes_max: int
+) -> None:
+    lines: list[bytes | None] = []
+    offset, inside_long_line = 0, False
+    for size_bytes in [*looks, len(content)]:
+        written = content[:size_bytes]
+        while True:
+            chunk = read_chunk(
+                reader(written),
+                offset,
+                inside_long_line=inside_long_line,
+                is_whole=never,
+                chunk_bytes=chunk_bytes,
+                line_bytes_max=line_bytes_max,
+            )
+            lines += [line.content for line in chunk.lines]
+            if chunk.end_offset == offset:
+                break
+            offset, inside_long_line = chunk.end_offset, chunk.inside_long_line
+    expected = whole_lines(content, line_bytes_max)
+    if inside_long_line:
+        # Counted when it was found to be too long, before its end is there.
+        expected.append(None)
+    assert lines == expected
+
+
+@given(line=st.binary(max_size=64).filter(lambda line: b"\n" not in line), rest=st.integers(0, 5))
+@settings(max_examples=50, deadline=None)
+def test_the_offset_of_each_line_is_just_after_its_newline(line: bytes, rest: int) -> None:
+    content = (line + b"\n") * 3 + b"x" * rest
+    chunk = read_chunk(reader(content), 0, inside_long_line=False, is_whole=never)
+    assert [each.end_offset for each in chunk.lines] == [(len(line) + 1) * number for number in (1, 2, 3)]
+    assert chunk.end_offset == 3 * (len(line) + 1)
