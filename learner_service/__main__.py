@@ -37,6 +37,7 @@ from learner_service.errors import StoreError
 from learner_service.keys import BlockKey
 from learner_service.learner_metrics import LearnerMetrics
 from learner_service.learning import Learning
+from learner_service.maintenance import DeletionLimits, Maintenance
 from learner_service.queue_metrics import QueueMetrics
 from learner_service.reconciler import Reconciler
 from learner_service.recorder import Recorder, record_events
@@ -119,6 +120,15 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
             statuses=STATUSES,
             metrics=RpcMetrics(registry),
         )
+        maintenance = Maintenance(
+            store,
+            wall_us=_wall_us,
+            limits=DeletionLimits(
+                age_s_max=config.deletions_kept_s,
+                count_min=config.deletions_kept_min,
+                count_max=config.deletions_kept_max,
+            ),
+        )
         LearnerMetrics(registry, store=store, feed=feed)
         if config.metrics_listen is not None:
             metrics_address, close_metrics = start_metrics_server(config.metrics_listen, registry)
@@ -135,7 +145,7 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
             policy=policy.value,
             embedder=identity.fingerprint,
         )
-        async with _running([learning.run(), analyzer.run()], stop):
+        async with _running([learning.run(), analyzer.run(), maintenance.run()], stop):
             await stop.wait()
         await server.drain(feed.drain)
         log.info("the Learner has ended")

@@ -42,6 +42,12 @@ class LearnerConfig:
     """What is learned from: `corrections` or `executions`."""
     embedder: str = "minilm"
     """NAME[:ARGUMENT], checked for its form only."""
+    deletions_kept_s: int = 24 * 3_600
+    """How long a deletion is remembered, in seconds."""
+    deletions_kept_min: int = 100_000
+    """Deletions that are remembered whatever their age."""
+    deletions_kept_max: int = 1_000_000
+    """Deletions that are remembered at most."""
     metrics_listen: str | None = None
     """HOST:PORT of the metrics; nowhere when None."""
     log_level: str = "info"

@@ -322,6 +322,13 @@ class ReadTransaction:
         encoded = self._tables["traces"].get(_trace_key(namespace, trace_id))
         return None if encoded is None else TraceRecord.FromString(encoded)
 
+    def trace_times(self) -> Iterator[tuple[str, str, int]]:
+        """Namespace and ID of every trace, with when a line last changed it; in no order of time."""
+        for key, record in self._tables["traces"].scan():
+            namespace, _, trace_id = key.partition(b"\0")
+            modified = TraceRecord.FromString(record).modified_time
+            yield namespace.decode(), trace_id.decode(), modified.ToMicroseconds()
+
     def traces(self, namespace: str) -> Iterator[tuple[str, TraceRecord]]:
         """The traces of a namespace, by ID."""
         prefix = _trace_key(namespace, "")

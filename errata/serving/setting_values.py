@@ -18,6 +18,9 @@ _SIZE = re.compile(r"(\d{1,15})([KMGT]?)(i?B)?", re.IGNORECASE | re.ASCII)
 _SUFFIXES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _EMBEDDER = re.compile(r"[a-z][a-z0-9-]*(:[!-~]+)?")
 
+_COUNT_DIGITS_MAX: Final = 12
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
 
 def read_address(text: str) -> str:
     """HOST:PORT to listen at; port 0 takes a free one."""
@@ -88,6 +91,28 @@ def written_size(size_bytes: int) -> str:
         if size_bytes and size_bytes % _SUFFIXES[suffix] == 0:
             return f"{size_bytes // _SUFFIXES[suffix]}{suffix}"
     return str(size_bytes)
+
+
+def read_count(text: str) -> int:
+    """A number of things, at least 0."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS_MAX):
+        raise ValueError(f"{text!r} is no count; write a whole number, such as 100000")
+    return int(text)
+
+
+def read_duration_s(text: str) -> int:
+    """A length of time such as `90m` or `24h`, in seconds."""
+    number, unit = text[:-1], text[-1:]
+    known = number.isascii() and number.isdigit() and len(number) <= _COUNT_DIGITS_MAX
+    if not known or unit not in _UNIT_S:
+        raise ValueError(f"{text!r} is no length of time; write a whole number and s, m, h or d, such as 24h")
+    return int(number) * _UNIT_S[unit]
+
+
+def written_duration(seconds: int) -> str:
+    """A length of time as `read_duration_s` takes it, in the largest unit that divides it."""
+    unit = max((unit for unit in _UNIT_S if seconds % _UNIT_S[unit] == 0), key=lambda unit: _UNIT_S[unit])
+    return f"{seconds // _UNIT_S[unit]}{unit}"
 
 
 def read_embedder(text: str) -> str:

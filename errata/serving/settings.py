@@ -33,12 +33,15 @@ import click
 from errata.serving.setting_values import (
     check_log_dirs,
     read_address,
+    read_count,
+    read_duration_s,
     read_embedder,
     read_log_dir,
     read_namespace,
     read_path,
     read_peer_address,
     read_size_bytes,
+    written_duration,
     written_size,
 )
 
@@ -125,6 +128,26 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         help="What turns text into vectors: minilm, or hashing for tests. Both services must use the same; "
         "a RAG service without the flag takes the one that its Learner announces.",
         read=read_embedder,
+    ),
+    "deletions_kept_s": Setting(
+        flag="--deletions-kept",
+        metavar="TIME",
+        help="How long a deletion is remembered, such as 90m, 24h or 7d. A RAG service that was away for "
+        "longer receives everything anew instead of what it missed.",
+        read=read_duration_s,
+        show=written_duration,
+    ),
+    "deletions_kept_min": Setting(
+        flag="--deletions-kept-min",
+        metavar="COUNT",
+        help="So many of the newest deletions are remembered whatever their age.",
+        read=read_count,
+    ),
+    "deletions_kept_max": Setting(
+        flag="--deletions-kept-max",
+        metavar="COUNT",
+        help="No more deletions than these are remembered, however new.",
+        read=read_count,
     ),
     "learner": Setting(
         flag="--learner",

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints what it measured and on which machine. Nothing here is a test."""

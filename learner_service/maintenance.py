@@ -1,0 +1,95 @@
+"""Forgets, in the background, what only takes room: old deletions and old traces.
+
+In small transactions, so that nobody waits for one. A pass that is cut short is taken up by the next.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from errata.serving.logs import get_logger
+from learner_service.errors import StoreFullError
+from learner_service.store import Store
+from learner_service.transactions import WriteTransaction
+
+INTERVAL_S: Final = 60.0
+"""Between passes. What is forgotten a minute late harms nobody."""
+
+DROPPED_MAX: Final = 500
+"""Rows that one transaction drops: some milliseconds of the writer."""
+
+TRACES_KEPT_S: Final = 24 * 3_600
+"""After its last line. A line that says of a trace that it was an evaluation may come that late."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionLimits:
+    """Which deletions are remembered, so that a watcher that was away can catch up without a Reset."""
+
+    age_s_max: int
+    count_min: int
+    """Kept whatever their age."""
+    count_max: int
+    """Kept at most, however new."""
+
+
+class Maintenance:
+    """See the module."""
+
+    def __init__(self, store: Store, *, wall_us: Callable[[], int], limits: DeletionLimits) -> None:
+        self._store = store
+        self._wall_us = wall_us
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Makes a pass every minute until it is cancelled."""
+        while True:
+            try:
+                await self.make_pass()
+            except StoreFullError as error:
+                log.warning("old records could not be dropped", reason=str(error))
+            await asyncio.sleep(INTERVAL_S)
+
+    async def make_pass(self) -> None:
+        """Drops everything that is old by now.
+
+        Raises:
+            StoreFullError: dropping needs room too, and there is none.
+        """
+        while await self._store.write(self._drop_deletions) == DROPPED_MAX:
+            pass
+        before_us = self._wall_us() - TRACES_KEPT_S * 1_000_000
+        old = await asyncio.to_thread(self._old_traces, before_us)
+        for start in range(0, len(old), DROPPED_MAX):
+            part = old[start : start + DROPPED_MAX]
+            await self._store.write(partial(_drop_traces, traces=part, before_us=before_us))
+
+    def _drop_deletions(self, transaction: WriteTransaction) -> int:
+        return transaction.compact(
+            deleted_before_us=self._wall_us() - self._limits.age_s_max * 1_000_000,
+            kept_min=self._limits.count_min,
+            kept_max=self._limits.count_max,
+            dropped_max=DROPPED_MAX,
+        )
+
+    def _old_traces(self, before_us: int) -> list[tuple[str, str]]:
+        with self._store.read() as transaction:
+            old = (
+                (namespace, trace_id)
+                for namespace, trace_id, modified_us in transaction.trace_times()
+                if modified_us < before_us
+            )
+            return list(islice(old, 100 * DROPPED_MAX))
+
+
+def _drop_traces(transaction: WriteTransaction, traces: Iterable[tuple[str, str]], before_us: int) -> None:
+    for namespace, trace_id in traces:
+        record = transaction.trace(namespace, trace_id)
+        # A line may have come since it was looked at.
+        if record is not None and record.modified_time.ToMicroseconds() < before_us:
+            transaction.delete_trace(namespace, trace_id)
