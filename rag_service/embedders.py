@@ -1,0 +1,113 @@
+"""The embedders that the service holds: the one that the Learner announces, or the one that a flag names.
+
+Queries must be embedded as the Learner embedded the examples; what cannot promise that is refused, and the
+service goes on with what it has. During a change of embedders there are two: the searched state's, and that
+of the state that is to replace it.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeAlias
+
+from errata.embedding import EmbedderError
+from errata.serving.logs import get_logger
+from errata.v1 import learner_pb2
+from rag_service.errors import EmbedderRefusedError
+from rag_service.mirror import QueryEmbedder
+
+_log = get_logger()
+
+
+class OwnedEmbedder(QueryEmbedder, Protocol):
+    """An embedder that this service built."""
+
+    async def close(self) -> None:
+        """Frees it, after the queries that it has taken."""
+        ...
+
+
+BuildEmbedder: TypeAlias = Callable[[str], Awaitable[OwnedEmbedder]]
+"""Builds the embedder that a spec such as `minilm` names, off the event loop.
+
+Raises:
+    EmbedderError: it cannot be built here, or not now.
+"""
+
+
+class Embedders:
+    """Builds embedders when a Hello asks for one, and closes those that nobody needs any more."""
+
+    def __init__(self, *, build: BuildEmbedder, fixed_spec: str | None = None) -> None:
+        """Holds none.
+
+        Args:
+            build: called once for each embedder that is needed.
+            fixed_spec: the embedder to use whatever the Learner announces; None follows the Learner.
+        """
+        self._build = build
+        self._fixed_spec = fixed_spec
+        self._fixed: OwnedEmbedder | None = None
+        self._held: dict[str, OwnedEmbedder] = {}
+
+    async def required_fingerprint(self) -> str:
+        """The fingerprint that the Learner's embeddings must have; empty when any will do.
+
+        Raises:
+            EmbedderRefusedError: the embedder of the flag cannot be built.
+        """
+        if self._fixed_spec is None:
+            return ""
+        if self._fixed is None:
+            self._fixed = await self._built(self._fixed_spec)
+            self._held[self._fixed.fingerprint] = self._fixed
+        return self._fixed.fingerprint
+
+    async def for_hello(self, hello: learner_pb2.WatchHello) -> QueryEmbedder:
+        """The embedder whose vectors may be compared with those that the stream brings.
+
+        Raises:
+            EmbedderRefusedError: there is none.
+        """
+        fingerprint = hello.embedder_fingerprint
+        embedder = self._held.get(fingerprint)
+        if embedder is None:
+            if self._fixed is not None:
+                raise EmbedderRefusedError(
+                    f"the Learner embeds with {fingerprint!r}, --embedder gives {self._fixed.fingerprint!r}; "
+                    "use the same on both sides, or leave the flag out"
+                )
+            embedder = await self._built(hello.embedder)
+            if embedder.fingerprint != fingerprint:
+                await embedder.close()
+                raise EmbedderRefusedError(
+                    f"the Learner embeds with {fingerprint!r}, but {hello.embedder!r} is "
+                    f"{embedder.fingerprint!r} here; run the same version on both sides"
+                )
+            self._held[fingerprint] = embedder
+        if embedder.dimension != hello.dimension:
+            raise EmbedderRefusedError(
+                f"the Learner announces {hello.dimension} dimensions for {fingerprint!r}, "
+                f"which has {embedder.dimension}"
+            )
+        return embedder
+
+    async def keep_only(self, embedder: QueryEmbedder) -> None:
+        """Closes every embedder but this one and the one of the flag."""
+        for fingerprint, held in list(self._held.items()):
+            if held is not embedder and held is not self._fixed:
+                del self._held[fingerprint]
+                await held.close()
+
+    async def close(self) -> None:
+        """Closes all of them."""
+        self._fixed = None
+        while self._held:
+            _, held = self._held.popitem()
+            await held.close()
+
+    async def _built(self, spec: str) -> OwnedEmbedder:
+        try:
+            embedder = await self._build(spec)
+        except EmbedderError as error:
+            raise EmbedderRefusedError(f"the embedder {spec!r} cannot be built: {error}") from error
+        _log.info("embedder built", embedder=spec, fingerprint=embedder.fingerprint)
+        return embedder

@@ -1,0 +1,233 @@
+"""The examples that can be found, in memory: one writer applies updates, any number of threads search.
+
+Exact: the answer is what scoring every row that passes would give; `scoring.py` has the rule and the proof.
+Consistent: a search works on one published state from beginning to end; it sees all of an `apply` or none.
+Never blocked: no search waits for the writer, and the writer waits for no search; see `generations.py`.
+Complete: malformed examples are received, count in `count` and `digest`, and cannot be found.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from errata import digest
+from errata.v1 import learner_pb2
+from rag_service.diversity import diversified
+from rag_service.filters import Selection, select
+from rag_service.generations import Publication, PublishedState
+from rag_service.index_errors import DimensionError, IndexFullError, QueryLengthError, StaleUpdateError
+from rag_service.query import Hit, IndexAnswer, IndexQuery
+from rag_service.questions import QuestionRule, best_by_rule
+from rag_service.rows import Rows
+from rag_service.scoring import DIMENSION_MAX, FloatScan, Scan
+from rag_service.updates import Change, Deleted, Malformed, Put, encoded_key, read_update
+from rag_service.vectors import is_unit_length, length
+
+__all__ = ["ExampleIndex", "Hit", "IndexAnswer", "IndexQuery", "Quarantined", "encoded_key"]
+
+CAPACITY_MAX: Final = 4 * 1024 * 1024
+"""Rows that an index reserves address space for: 6 GiB of it at 384 dimensions. Memory is used by the row."""
+_DIVERSITY_POOL_MAX: Final = 1_000
+"""Most rows that diversity chooses from; `SearchRequest.diversity` promises it."""
+_DIVERSITY_POOL_FACTOR: Final = 10
+"""It chooses from so many times the limit."""
+
+BuildScan = Callable[[NDArray[np.float32], Sequence[bytes], Selection, NDArray[np.float32]], Scan]
+"""Ranks a selection of rows; see `FloatScan`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """An example that cannot be found because its last update was malformed."""
+
+    key: bytes
+    """See `encoded_key`."""
+    revision: int
+    reason: str
+    """For people; holds nothing of the example's text."""
+
+
+class ExampleIndex:
+    """The live examples of a stream of updates, and the nearest of them to a question.
+
+    `apply` is called by one thread at a time; everything else by any number of threads, at any time.
+    """
+
+    def __init__(
+        self, *, dimension: int, capacity_max: int = CAPACITY_MAX, build_scan: BuildScan = FloatScan
+    ) -> None:
+        """An empty index.
+
+        Args:
+            dimension: of the embeddings, at least 1, at most `DIMENSION_MAX`.
+            capacity_max: most rows: live examples, and replaced ones that a search may still see.
+            build_scan: how a selection of rows is ranked.
+
+        Raises:
+            AddressSpaceError: the system does not give the address space for `capacity_max` rows.
+        """
+        if not 1 <= dimension <= DIMENSION_MAX:
+            raise ValueError(f"dimension {dimension} is not in 1 to {DIMENSION_MAX}")
+        self.dimension: Final = dimension
+        self._build_scan = build_scan
+        self._rows = Rows(dimension=dimension, capacity=capacity_max)
+        self._publication = Publication()
+        # The writer's own; searches see them through the published state.
+        self._live_count = 0
+        self._digest = 0
+        self._quarantine: dict[bytes, int] = {}
+        """Revision by key."""
+
+    @property
+    def count(self) -> int:
+        """Live examples, quarantined ones included."""
+        return self._publication.current.example_count
+
+    @property
+    def digest(self) -> bytes:
+        """Digest of the live examples, quarantined ones included, as a bookmark has it: 16 bytes."""
+        return digest.encode(self._publication.current.digest)
+
+    @property
+    def quarantined_count(self) -> int:
+        """Live examples that cannot be found because their last update was malformed."""
+        return self._publication.current.quarantined_count
+
+    @property
+    def received_revision(self) -> int:
+        """Newest change received; 0 when none."""
+        return self._publication.current.received_revision
+
+    @property
+    def embedding_bytes(self) -> int:
+        """Memory held by the embeddings."""
+        return self._publication.current.row_count * self._rows.embeddings.strides[0]
+
+    def apply(self, updates: Sequence[learner_pb2.ExampleUpdate]) -> Sequence[Quarantined]:
+        """Takes in changes; searches that begin when it returns see all of them, earlier ones none.
+
+        Deleting an example that is not there changes nothing but the received revision.
+
+        Args:
+            updates: in order of revision, each newer than what was received.
+
+        Returns:
+            The examples that these updates made impossible to find, for the log.
+
+        Raises:
+            StaleUpdateError: an update is not newer than the one before it; nothing was applied.
+            IndexFullError: there is no room for them; nothing was applied.
+        """
+        received_revision = self._check_order(updates)
+        # The last change of each example decides.
+        changes: dict[bytes, Change] = {}
+        for update in updates:
+            read = read_update(update, self.dimension)
+            if read is not None:
+                changes[read[0]] = read[1]
+        self._make_room(sum(isinstance(change, Put) for change in changes.values()))
+        generation = self._publication.current.generation + 1
+        quarantined = []
+        for key, change in changes.items():
+            self._take_away(key, generation)
+            match change:
+                case Put():
+                    self._rows.put(key, change, generation)
+                    self._live_count += 1
+                case Malformed(revision=revision, reason=reason):
+                    self._quarantine[key] = revision
+                    quarantined.append(Quarantined(key=key, revision=revision, reason=reason))
+                case Deleted():
+                    continue
+            self._digest = digest.add(self._digest, digest.row_hash(key, change.revision))
+        self._publish(received_revision)
+        return quarantined
+
+    def search(self, query: IndexQuery) -> IndexAnswer:
+        """The examples nearest to a question, in the order of steps of `RagService.Search`.
+
+        Raises:
+            DimensionError: the query has another dimension than the index.
+            QueryLengthError: it is not a unit vector.
+        """
+        if query.embedding.shape != (self.dimension,):
+            raise DimensionError(want=self.dimension, got=query.embedding.size)
+        query_length = length(query.embedding)
+        if not is_unit_length(query_length):
+            raise QueryLengthError(query_length)
+        state = self._publication.take()
+        try:
+            return self._answer(query, state)
+        finally:
+            self._publication.give_back(state)
+
+    def _answer(self, query: IndexQuery, state: PublishedState) -> IndexAnswer:
+        rows = self._rows
+        selection = select(rows, state, query)
+        scan = self._build_scan(rows.embeddings[: state.row_count], rows.keys, selection, query.embedding)
+        rule = QuestionRule(rows, selection, query.per_question_limit)
+        pool_size = min(_DIVERSITY_POOL_FACTOR * query.limit, _DIVERSITY_POOL_MAX) if query.diversity else 0
+        ranked = best_by_rule(scan, rule, max(query.limit, pool_size))
+        found = ranked
+        if query.min_score is not None:
+            found = [candidate for candidate in ranked if candidate.score >= query.min_score]
+        below_count = min(len(ranked), query.limit) - min(len(found), query.limit)
+        if query.diversity:
+            found = diversified(
+                found[:pool_size], rows.embeddings, count=query.limit, diversity=query.diversity
+            )
+        return IndexAnswer(
+            hits=[Hit(rows.examples[candidate.row], candidate.score) for candidate in found[: query.limit]],
+            below_min_score_count=below_count,
+            received_revision=state.received_revision,
+        )
+
+    def _check_order(self, updates: Sequence[learner_pb2.ExampleUpdate]) -> int:
+        received_revision = self.received_revision
+        for update in updates:
+            if update.revision <= received_revision:
+                raise StaleUpdateError(revision=update.revision, received_revision=received_revision)
+            received_revision = update.revision
+        return received_revision
+
+    def _make_room(self, count: int) -> None:
+        """Frees what can be freed, and sees to it that so many rows can be put."""
+        self._reclaim()
+        if self._rows.room < count:
+            # Rows that are cleared become free with a later generation: let it come now.
+            self._publish(self.received_revision)
+            self._reclaim()
+        if self._rows.room < count:
+            raise IndexFullError(capacity=self._rows.capacity, want=count - self._rows.room)
+
+    def _reclaim(self) -> None:
+        self._rows.reclaim(
+            oldest_seen=self._publication.oldest_seen(),
+            next_generation=self._publication.current.generation + 1,
+        )
+
+    def _take_away(self, key: bytes, generation: int) -> None:
+        """Removes an example, quarantined or not, from the state that is being prepared."""
+        revision = self._quarantine.pop(key, None)
+        row = self._rows.live(key)
+        if row is not None:
+            revision = self._rows.revision(row)
+            self._rows.end(row, generation)
+            self._live_count -= 1
+        if revision is not None:
+            self._digest = digest.subtract(self._digest, digest.row_hash(key, revision))
+
+    def _publish(self, received_revision: int) -> None:
+        self._publication.publish(
+            PublishedState(
+                generation=self._publication.current.generation + 1,
+                row_count=self._rows.row_count,
+                received_revision=received_revision,
+                example_count=self._live_count + len(self._quarantine),
+                quarantined_count=len(self._quarantine),
+                digest=self._digest,
+            )
+        )

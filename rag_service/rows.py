@@ -1,0 +1,138 @@
+"""The rows of the index: one for each version of an example that some search may still see.
+
+A row is written once, shown, and left alone until no search sees it:
+
+    free ── put ──▶ visible ── end ──▶ ended ── none sees it ──▶ cleared ── none began before ──▶ free
+            born = g + 1      died = g + 1              born = NEVER
+
+A search with generation g sees a row when born ≤ g < died. Between ended and free a row is cleared, and
+waits until every search that runs began after that was published: such a search finds NEVER or a later
+generation in `born`, whatever it finds in `died`, so that it cannot take a row that is being written
+again for a visible one. This needs no order of memory accesses but that of the publication lock.
+"""
+
+from collections import deque
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag_service.memory import reserved_array
+from rag_service.row_lists import RowList, RowLists
+from rag_service.updates import Put
+
+NEVER: Final = 2**63 - 1
+"""A generation that does not come."""
+
+Pick = slice | NDArray[np.int64]
+"""Which rows of a column: a run of them, or a list."""
+
+_NAMESPACE, _LANGUAGE, _QUESTION = range(3)
+"""Places of a row's facets; the labels follow."""
+
+
+class Rows:
+    """Columns, lists and keys of the rows. One writer; readers read what their generation sees."""
+
+    def __init__(self, *, dimension: int, capacity: int) -> None:
+        self.capacity: Final = capacity
+        self.embeddings: Final = reserved_array((capacity, dimension), np.float32, huge_pages=True)
+        self.executed_ns: Final = reserved_array((capacity,), np.int64)
+        self.namespace_numbers: Final = reserved_array((capacity,), np.int64)
+        self.language_numbers: Final = reserved_array((capacity,), np.int64)
+        self.lists: Final = RowLists()
+        self.keys: Final[list[bytes]] = []
+        self.examples: Final[list[bytes]] = []
+        """Encoded, without embeddings."""
+        self._revisions = reserved_array((capacity,), np.int64)
+        self._born = reserved_array((capacity,), np.int64)
+        self._died = reserved_array((capacity,), np.int64)
+        # By key: its rows that are not cleared, the newest last.
+        self._rows_by_key: dict[bytes, tuple[int, ...]] = {}
+        self._free: list[int] = []
+        # (generation, row), generations rising: when the row died, or the first without the row.
+        self._ended: deque[tuple[int, int]] = deque()
+        self._cleared: deque[tuple[int, int]] = deque()
+
+    @property
+    def row_count(self) -> int:
+        """Rows ever used: all rows are below this."""
+        return len(self.keys)
+
+    @property
+    def room(self) -> int:
+        """Rows that can be put now."""
+        return len(self._free) + self.capacity - len(self.keys)
+
+    def visible(self, pick: Pick, generation: int) -> NDArray[np.bool_]:
+        """For each row picked, whether a search with this generation sees it."""
+        seen: NDArray[np.bool_] = self._born[pick] <= generation
+        seen &= self._died[pick] > generation
+        return seen
+
+    def rows_of_key(self, key: bytes) -> tuple[int, ...]:
+        """Every row of an example that a search may see, and perhaps others that none sees."""
+        return self._rows_by_key.get(key, ())
+
+    def question_list(self, row: int) -> RowList:
+        """The rows with the same question and the same language, of every namespace."""
+        return self.lists.lists_of(row)[_QUESTION]
+
+    def live(self, key: bytes) -> int | None:
+        """The row of an example that is in the newest state; for the writer."""
+        rows = self._rows_by_key.get(key)
+        return rows[-1] if rows and self._died[rows[-1]] == NEVER else None
+
+    def revision(self, row: int) -> int:
+        """Revision of a row; for the writer."""
+        return int(self._revisions[row])
+
+    def put(self, key: bytes, put: Put, born: int) -> None:
+        """Writes a row that is visible from generation `born` on; there must be room."""
+        if self._free:
+            row = self._free.pop()
+            self.keys[row] = key
+            self.examples[row] = put.example
+        else:
+            row = len(self.keys)
+            self.keys.append(key)
+            self.examples.append(put.example)
+        lists = self.lists.add(row, put.facets)
+        self.embeddings[row] = put.embedding
+        self.executed_ns[row] = put.executed_ns
+        self.namespace_numbers[row] = lists[_NAMESPACE].number
+        self.language_numbers[row] = lists[_LANGUAGE].number
+        self._revisions[row] = put.revision
+        self._born[row] = born
+        self._died[row] = NEVER
+        self._rows_by_key[key] = (*self._rows_by_key.get(key, ()), row)
+
+    def end(self, row: int, died: int) -> None:
+        """Hides a live row from generation `died` on."""
+        self._died[row] = died
+        self._ended.append((died, row))
+
+    def reclaim(self, *, oldest_seen: int, next_generation: int) -> None:
+        """Frees rows that no search can touch, and clears those that no search sees.
+
+        Args:
+            oldest_seen: the oldest generation that a search sees, now or later.
+            next_generation: the one that is published next.
+        """
+        while self._cleared and self._cleared[0][0] <= oldest_seen:
+            self._free.append(self._cleared.popleft()[1])
+        while self._ended and self._ended[0][0] <= oldest_seen:
+            row = self._ended.popleft()[1]
+            self._clear(row)
+            self._cleared.append((next_generation, row))
+
+    def _clear(self, row: int) -> None:
+        self._born[row] = NEVER
+        self.lists.remove(row)
+        key = self.keys[row]
+        others = tuple([other for other in self._rows_by_key[key] if other != row])
+        if others:
+            self._rows_by_key[key] = others
+        else:
+            del self._rows_by_key[key]
+        self.keys[row] = self.examples[row] = b""

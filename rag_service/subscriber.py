@@ -1,0 +1,265 @@
+"""Follows the Learner for ever: one WatchUpdates stream after another, over one channel.
+
+Feeds what comes to the mirror, which decides what it means; what is here is when to call, when to give up a
+call, and how long to wait. A call ends
+
+    well        after Draining, or by the Learner or the network: the next one resumes
+    silent      no message of any kind for `SILENCE_S_MAX`, which keepalive does not notice when the Learner's
+                event loop is blocked: abandoned, the next one resumes
+    refused     the Learner does not take it, or announces embeddings that this service cannot query: the last
+                good state is served on, and the call is tried again slowly
+    wrong       the state disagrees with a bookmark, or a message came where it may not: what was being
+                received is dropped with its token, and the next call starts from nothing
+
+However it ends, the call is cancelled, and cancelling the task that runs `run` ends both.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from errata.serving.logs import get_logger
+from errata.v1 import learner_pb2
+from rag_service.clock import Clock
+from rag_service.embedders import Embedders
+from rag_service.errors import EmbedderRefusedError, RagError, StreamProtocolError
+from rag_service.mirror import SILENCE_S_MAX, Mirror, Source
+from rag_service.read_your_writes import Epochs
+from rag_service.reconnect import Reconnect
+
+if TYPE_CHECKING:
+    from errata.v1.learner_pb2_grpc import LearnerServiceAsyncStub
+
+BOOKMARK_INTERVAL_S: Final = 1
+"""How often the Learner says, on a quiet stream, that nothing is missing."""
+UPDATES_PER_SLICE_MAX: Final = 32
+"""Changes applied in one go: about a millisecond, after which searches and health checks have their turn."""
+
+_REFUSALS: Final = frozenset(
+    {
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+"""What the same call would get again. Everything else may pass, CANCELLED too: thousands of calls that are
+opened at once end in it."""
+
+_WatchCall: TypeAlias = (
+    "grpc.aio.UnaryStreamCall[learner_pb2.WatchUpdatesRequest, learner_pb2.WatchUpdatesResponse]"
+)
+
+_log = get_logger()
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The times of one call, by the clock of the subscriber."""
+
+    waiting_since_s: float | None
+    """Since when a message is awaited; None while one is worked on, which is no silence of the Learner."""
+    opened_at_s: float | None = None
+    """When the Hello was accepted."""
+    heard_at_s: float = 0.0
+    """When the last message came."""
+
+    @property
+    def lived_s(self) -> float:
+        """From the Hello to the last message; 0 without a Hello."""
+        return self.heard_at_s - self.opened_at_s if self.opened_at_s is not None else 0.0
+
+
+class Subscriber:
+    """Keeps a mirror up to date."""
+
+    def __init__(
+        self,
+        *,
+        learner: "LearnerServiceAsyncStub",
+        mirror: Mirror,
+        embedders: Embedders,
+        reconnect: Reconnect,
+        clock: Clock,
+        watcher: str,
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        """Does nothing until `run`.
+
+        Args:
+            learner: on the channel that all calls share.
+            mirror: what to keep up to date.
+            embedders: gives the embedder that fits what a stream announces.
+            reconnect: gives the delays between calls.
+            clock: of the delays, and of the watch over silence.
+            watcher: names this service in the Learner's metrics and logs.
+            namespaces: the ones to follow; all of them when empty.
+        """
+        self._learner = learner
+        self._mirror = mirror
+        self._embedders = embedders
+        self._reconnect = reconnect
+        self._clock = clock
+        self._watcher = watcher
+        self._namespaces = tuple(namespaces)
+        self.synced = asyncio.Event()
+        """Set at the first bookmark that agrees with what was received, and from then on."""
+        self.reconnect_count = 0
+        """Calls after the first."""
+
+    async def run(self) -> None:
+        """Follows the Learner until it is cancelled."""
+        while True:
+            delay_s = await self._follow_once()
+            await self._clock.sleep(delay_s)
+            self.reconnect_count += 1
+
+    async def _follow_once(self) -> float:
+        """Makes one call and sees it to its end; returns the delay before the next one."""
+        resume_token = self._mirror.resume_token
+        stream = _Stream(waiting_since_s=self._clock.monotonic_s())
+        try:
+            if await self._ended_in_silence(stream, resume_token):
+                _log.warning("the Learner is silent, calling again", silence_s=SILENCE_S_MAX)
+            else:
+                _log.info("the stream ended, calling again")
+        except EmbedderRefusedError as refused:
+            _log.error("cannot follow the Learner, serving what there is", problem=refused.problem)
+            return self._reconnect.refused_delay_s()
+        except grpc.aio.AioRpcError as error:
+            return self._delay_after_status(error, stream, resume_token)
+        except StreamProtocolError as error:
+            _log.error("the state received is wrong, starting from nothing", problem=str(error))
+            return self._delay_after_dropping(stream)
+        except RagError as error:
+            _log.error("the state cannot be held here, serving what there is", problem=str(error))
+            self._mirror.rebuild()
+            return self._reconnect.refused_delay_s()
+        except Exception:  # noqa: BLE001 - whatever broke the state, searches go on with the last good one
+            _log.exception("the state received is unusable because of a bug, starting from nothing")
+            return self._delay_after_dropping(stream)
+        return self._reconnect.delay_s(lived_s=stream.lived_s)
+
+    def _delay_after_dropping(self, stream: _Stream) -> float:
+        # One live state that turned out wrong is replaced at once; a shadow that fails too must back off.
+        lived_s = 0.0 if self._mirror.rebuilding else stream.lived_s
+        self._mirror.rebuild()
+        return self._reconnect.delay_s(lived_s=lived_s)
+
+    def _delay_after_status(self, error: grpc.aio.AioRpcError, stream: _Stream, resume_token: bytes) -> float:
+        code, details = error.code(), error.details()
+        if code is grpc.StatusCode.INVALID_ARGUMENT and resume_token:
+            _log.error("the Learner cannot read its token, starting from nothing", problem=details)
+            self._mirror.rebuild()
+            return self._reconnect.delay_s(lived_s=0.0)
+        if code in _REFUSALS:
+            _log.error("the Learner refuses the call, serving what there is", code=code.name, problem=details)
+            return self._reconnect.refused_delay_s()
+        _log.info("the stream broke, calling again", code=code.name, problem=details)
+        return self._reconnect.delay_s(lived_s=stream.lived_s)
+
+    async def _ended_in_silence(self, stream: _Stream, resume_token: bytes) -> bool:
+        """Makes the call and feeds the mirror until it ends well, or until it is silent for too long."""
+        request = learner_pb2.WatchUpdatesRequest(
+            resume_token=resume_token,
+            watcher=self._watcher,
+            embedder_fingerprint=await self._embedders.required_fingerprint(),
+            bookmark_interval=Duration(seconds=BOOKMARK_INTERVAL_S),
+            namespaces=self._namespaces,
+        )
+        call = self._learner.WatchUpdates(request)
+        # A task of its own: a call that is cancelled raises CancelledError in whoever reads it, which must
+        # not be taken for the cancellation of this task.
+        reader = asyncio.create_task(self._read(call, stream))
+        watchdog = asyncio.create_task(self._silence(stream))
+        try:
+            await asyncio.wait((reader, watchdog), return_when=asyncio.FIRST_COMPLETED)
+            silent = not reader.done()
+        finally:
+            call.cancel()
+            reader.cancel()
+            watchdog.cancel()
+            await asyncio.gather(reader, watchdog, return_exceptions=True)
+        if not reader.cancelled():
+            reader.result()
+        return silent
+
+    async def _silence(self, stream: _Stream) -> None:
+        """Returns when no message has come for `SILENCE_S_MAX`."""
+        remaining_s = SILENCE_S_MAX
+        while remaining_s > 0:
+            await self._clock.sleep(remaining_s)
+            since_s = stream.waiting_since_s
+            silence_s = 0.0 if since_s is None else self._clock.monotonic_s() - since_s
+            remaining_s = SILENCE_S_MAX - silence_s
+
+    async def _read(self, call: _WatchCall, stream: _Stream) -> None:
+        """Feeds the mirror until the stream ends well."""
+        while True:
+            stream.waiting_since_s = self._clock.monotonic_s()
+            message = await call.read()
+            if message is grpc.aio.EOF:
+                return
+            stream.waiting_since_s = None
+            # gRPC gives None for what it cannot parse.
+            if not isinstance(message, learner_pb2.WatchUpdatesResponse):
+                raise StreamProtocolError("a message that is none of the contract")
+            stream.heard_at_s = self._clock.monotonic_s()
+            await self._take(message, stream)
+            if message.HasField("draining"):
+                return
+
+    async def _take(self, message: learner_pb2.WatchUpdatesResponse, stream: _Stream) -> None:
+        if message.HasField("hello"):
+            await self._open(message.hello)
+            stream.opened_at_s = stream.heard_at_s
+            return
+        if stream.opened_at_s is None:
+            raise StreamProtocolError("the stream does not begin with a Hello")
+        self._mirror.heard()
+        if message.HasField("batch"):
+            await self._apply(message.batch)
+        elif message.HasField("bookmark"):
+            await self._mark(message.bookmark)
+        elif message.HasField("reset"):
+            reason = learner_pb2.WatchResetReason.Name(message.reset.reason)
+            _log.warning("the Learner asks to start from nothing", reason=reason)
+            self._mirror.reset()
+        elif message.HasField("draining"):
+            self._mirror.drain(message.draining.token)
+
+    async def _open(self, hello: learner_pb2.WatchHello) -> None:
+        embedder = await self._embedders.for_hello(hello)
+        self._mirror.open(Source(store_id=hello.store_id, epochs=Epochs(hello.epochs), embedder=embedder))
+        _log.info(
+            "following the Learner", head_revision=hello.head_revision, example_count=hello.example_count
+        )
+
+    async def _apply(self, batch: learner_pb2.WatchBatch) -> None:
+        updates = batch.updates
+        for start in range(0, len(updates), UPDATES_PER_SLICE_MAX):
+            if start:
+                await asyncio.sleep(0)
+            self._mirror.receive(updates[start : start + UPDATES_PER_SLICE_MAX])
+        self._mirror.advance(batch.token)
+        if batch.HasField("bookmark"):
+            await self._mark(batch.bookmark)
+
+    async def _mark(self, bookmark: learner_pb2.WatchBookmark) -> None:
+        replaces = self._mirror.rebuilding
+        if not self._mirror.bookmark(bookmark):
+            raise StreamProtocolError(
+                f"what was received differs from the Learner's state at revision {bookmark.revision}"
+            )
+        self.synced.set()
+        live = self._mirror.live
+        if replaces and live is not None:
+            _log.info(
+                "in sync with the Learner", revision=bookmark.revision, example_count=bookmark.example_count
+            )
+            await self._embedders.keep_only(live.source.embedder)
