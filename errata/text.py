@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 QUERY_TEXT_BYTES_MAX: Final = 8192
-"""In bytes of UTF-8. Embedders look at some hundred to some thousand tokens; what is farther off says little."""
+"""In bytes of UTF-8. Embedders look at hundreds to thousands of tokens; what is far off says little."""
 
 TEXT_RULES: Final = "q1"
 """Names the rules of the query text. A part of every embedder's fingerprint: change it with the rules."""
@@ -133,7 +133,7 @@ def _redact_values(values: MutableMapping[str, str]) -> None:
 def _run_that_ends_at(doc: Doc, selected_index: int | None) -> Iterator[Block]:
     """The block at the cursor and the unbroken run of prose before it, from the cursor upwards."""
     last = len(doc.blocks) - 1
-    cursor = last if selected_index is None else max(0, min(selected_index, last))
+    cursor = last if selected_index is None else min(max(selected_index, 0), last)
     at_cursor = True
     for index in range(cursor, -1, -1):
         block = doc.blocks[index]

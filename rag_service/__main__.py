@@ -9,9 +9,14 @@ from errata.serving.process import exit_on_signals
 exit_on_signals()
 
 # ruff: noqa: E402
+import os
+
+# numpy's products read memory as fast as it goes with one thread; with more, searches at once fight over the
+# cores. numpy looks at this once, when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import asyncio
 import importlib.metadata
-import os
 import random
 import socket
 import sys

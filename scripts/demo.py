@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -41,7 +42,7 @@ FOYLE_LOG: Final = DATA / "foyle" / "foyle.logs.2024-04-16T19-06-47.json"
 TASK_COUNT: Final = 500
 PARAPHRASES: Final = (
     "nl2bash-00079",
-    "nl2bash-00335",
+    "nl2bash-00395",
     "nl2bash-00307",
     "nl2bash-00181",
     "nl2bash-00018",
@@ -65,8 +66,9 @@ def main() -> None:
     begin_s = time.monotonic()
     console.print(
         "[bold]Errata learns from what people run instead of what an assistant proposed.[/bold]\n"
-        "Two services start on free ports: the Learner follows a log directory and keeps what it learns,\n"
-        "the RAG service follows the Learner and answers searches from memory.\n"
+        "Two services start on free ports: the Learner follows a log directory and\n"
+        "keeps what it learns, the RAG service follows the Learner and answers\n"
+        "searches from memory.\n"
     )
     with tempfile.TemporaryDirectory(prefix="errata-demo-") as folder, _services(Path(folder)) as stubs:
         learner, rag = stubs
@@ -93,8 +95,9 @@ def _services(folder: Path) -> Iterator[tuple[LearnerServiceStub, RagServiceStub
 
 def _learn(logs: Path, learner: LearnerServiceStub, rag: RagServiceStub) -> None:
     console.print(
-        "[bold]1. Logs on disk become examples.[/bold] A log that Foyle really wrote (one correction in\n"
-        f"it), and {TASK_COUNT} tasks of NL2Bash: what was asked, a wrong proposal, and what was run."
+        "[bold]1. Logs on disk become examples.[/bold] A log that Foyle really wrote, with\n"
+        f"one correction in it, and {TASK_COUNT} tasks of NL2Bash: what was asked, a wrong\n"
+        "proposal, and what was run."
     )
     shutil.copy(FOYLE_LOG, logs / FOYLE_LOG.name)
     subprocess.run(
@@ -122,17 +125,17 @@ def _learn(logs: Path, learner: LearnerServiceStub, rag: RagServiceStub) -> None
             time.sleep(0.05)
     status = learner.GetStatus(GetStatusRequest())
     console.print(
-        f"   {status.block_count} blocks known, {status.example_count} examples learned; the others were not "
-        "run, or ran as proposed.\n"
+        f"   {status.block_count} blocks known, {status.example_count} examples learned; the others were "
+        "not run.\n"
     )
 
 
 def _ask(rag: RagServiceStub) -> None:
     console.print(
-        "[bold]2. Questions find them.[/bold] Five paraphrases that nobody learned from, and one in words "
-        "of our own."
+        "[bold]2. Questions find them.[/bold] Five paraphrases that nobody learned from, and\n"
+        "one in words of our own."
     )
-    table = Table(show_lines=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("question", ratio=5)
     table.add_column("learned command", ratio=5, style="green")
     table.add_column("score", justify="right")
@@ -140,9 +143,12 @@ def _ask(rag: RagServiceStub) -> None:
         answer = rag.Search(SearchRequest(text=question, limit=1))
         result = answer.results[0]
         table.add_row(question, result.example.answer[0].contents.strip(), f"{result.score:.2f}")
+    console.print()
     console.print(table)
+    console.print()
     console.print(
-        "   The score is the cosine between question and the question that was learned from; 1 is the same.\n"
+        "   The score is the cosine of the angle between the question asked and the one\n"
+        "   that was learned from; 1 is the same.\n"
     )
 
 
@@ -157,7 +163,7 @@ def _paraphrases() -> list[str]:
 
 def _correct(learner: LearnerServiceStub, rag: RagServiceStub) -> None:
     console.print(
-        "[bold]3. A correction counts at once.[/bold] An assistant proposes, a person runs something else:"
+        "[bold]3. A correction counts at once.[/bold] An assistant proposes, a person runs\nsomething else:"
     )
     console.print(f"   asked     {LIVE_QUESTION}")
     console.print(f"   proposed  {LIVE_PROPOSED}", highlight=False)
@@ -173,8 +179,9 @@ def _correct(learner: LearnerServiceStub, rag: RagServiceStub) -> None:
         if asked_s - recorded_s > LEARN_S_MAX:
             sys.exit("the correction did not arrive")
     console.print(
-        f"   RecordEvents returned; a Search that began [bold]{(asked_s - recorded_s) * 1e3:.1f} ms[/bold] "
-        f"later (the {_ordinal(search_count)}) returned the new command."
+        f"   After RecordEvents had returned, Search was asked again and again: number\n"
+        f"   {search_count}, begun [bold]{(asked_s - recorded_s) * 1e3:.1f} ms[/bold] later, "
+        "returned the new command."
     )
 
 
@@ -205,10 +212,6 @@ def _timestamp(time_us: int) -> Timestamp:
     timestamp = Timestamp()
     timestamp.FromMicroseconds(time_us)
     return timestamp
-
-
-def _ordinal(number: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
 
 
 if __name__ == "__main__":

@@ -85,9 +85,13 @@ def build_embedder(spec: str) -> Embedder:
 def _minilm(spec: str, argument: str) -> Embedder:
     if argument:
         raise UnknownEmbedderError(spec, "minilm takes no argument")
-    # Here, so that nobody who embeds by hashing waits for the runtime of a model.
-    from errata.embedding.minilm import MiniLm  # noqa: PLC0415
-
+    try:
+        # Here, so that nobody who embeds by hashing waits for the runtime of a model.
+        from errata.embedding.minilm import MiniLm  # noqa: PLC0415
+    except ImportError as error:
+        raise EmbedderUnavailableError(
+            f"minilm needs the package {error.name}; install it: pip install 'errata[server]'"
+        ) from error
     return MiniLm.load()
 
 
@@ -101,7 +105,9 @@ def _hashing(spec: str, argument: str) -> Embedder:
 
     if not argument:
         return HashingEmbedder(DIMENSION_DEFAULT)
-    if not (argument.isascii() and argument.isdigit() and DIMENSION_MIN <= int(argument) <= DIMENSION_MAX):
+    # int() refuses thousands of digits with an error of its own.
+    is_number = argument.isascii() and argument.isdigit() and len(argument) <= len(str(DIMENSION_MAX))
+    if not (is_number and DIMENSION_MIN <= int(argument) <= DIMENSION_MAX):
         raise UnknownEmbedderError(spec, f"the dimension is a number from {DIMENSION_MIN} to {DIMENSION_MAX}")
     return HashingEmbedder(int(argument))
 

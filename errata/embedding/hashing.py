@@ -27,10 +27,14 @@ RULES: Final = "h1"
 TRIGRAM_WEIGHT: Final = 0.5
 """Of a trigram against 1 for its word: enough to bring inflected words near, too little to drown them."""
 
-CACHED_WORDS_MAX: Final = 65_536
+WORD_CHARACTERS_MAX: Final = 64
+"""Longer words are taken in pieces, which bounds the size of an entry of the cache."""
+
+CACHED_WORDS_MAX: Final = 16_384
+"""Of one piece each: some 500 bytes for a word of prose, 1.3 KB at most."""
 
 _GRAM_CHARACTERS: Final = 3
-_WORD = re.compile(r"\w+|[^\w\s]+")
+_WORD = re.compile(rf"\w{{1,{WORD_CHARACTERS_MAX}}}|[^\w\s]{{1,{WORD_CHARACTERS_MAX}}}")
 
 
 class HashingEmbedder:

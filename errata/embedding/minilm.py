@@ -27,8 +27,9 @@ DIMENSION: Final = 384
 TOKENS_MAX: Final = 256
 """What the model was trained on. Longer texts lose their beginning: the question stands at the end."""
 
-BATCH_TEXTS_MAX: Final = 32
-"""Texts of like length that are run together; more only pad."""
+BATCH_TEXTS_MAX: Final = 8
+"""Texts of like length that are run together. On two cores, with questions of 15 tokens: 278 texts a second
+one by one, 301 by 8, 274 by 16, 248 by 32, 197 by 64."""
 
 THREADS_MAX: Final = 4
 """More do not make one small model faster, and the services share the machine."""
@@ -46,8 +47,11 @@ class MiniLm:
         self._tokenizer = tokenizer
 
     @classmethod
-    def load(cls) -> Self:
+    def load(cls, threads: int | None = None) -> Self:
         """Reads and checks the weights and the tokenizer.
+
+        Args:
+            threads: of one run of the model; None is one for each core, at most `THREADS_MAX`.
 
         Raises:
             EmbedderUnavailableError: one of the two is missing or is another one.
@@ -59,7 +63,7 @@ class MiniLm:
         )
         vocabulary = _checked(TOKENIZER_PATH, TOKENIZER_SHA256, "install errata again")
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(THREADS_MAX, os.cpu_count() or 1)
+        options.intra_op_num_threads = threads or min(THREADS_MAX, len(os.sched_getaffinity(0)))
         options.inter_op_num_threads = 1
         # Threads that spin between calls would take the processor from everybody else.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -88,10 +92,12 @@ class MiniLm:
         encodings = self._tokenizer.encode_batch(texts)
         token_ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
-        (hidden,) = self._session.run(
-            ["last_hidden_state"],
-            {"input_ids": token_ids, "attention_mask": mask, "token_type_ids": np.zeros_like(token_ids)},
-        )
+        inputs = {"input_ids": token_ids, "attention_mask": mask, "token_type_ids": np.zeros_like(token_ids)}
+        try:
+            (hidden,) = self._session.run(["last_hidden_state"], inputs)
+        except Exception as error:
+            # Its errors share no other class. The inputs are always valid: what fails is the machine.
+            raise EmbedderUnavailableError(f"onnxruntime: {error}") from error
         # The mean of the vectors of all real tokens, of length 1; in float64, so that it is 1 to 1e-7.
         summed = np.einsum("nth,nt->nh", hidden, mask, dtype=np.float64)
         lengths = np.linalg.norm(summed, axis=1, keepdims=True)

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -46,7 +47,8 @@ class _Request:
             if not self.future.done():
                 settle()
 
-        if not self.loop.is_closed():
+        # A loop that is closed has nobody who waits.
+        with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(unless_gone)
 
 
@@ -83,7 +85,8 @@ class EmbeddingThread:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         for request in (*self._queries, *self._documents):
             request.fail(EmbedderError("the embedder was closed"))
 
@@ -105,7 +108,8 @@ class EmbeddingThread:
             self._cache.move_to_end(text)
             return known
         matrix = await self._submit(self._queries, [text])
-        vector: NDArray[np.float32] = matrix[0]
+        # A copy: the row would keep its whole batch in memory.
+        vector: NDArray[np.float32] = matrix[0].copy()
         # Others receive the same array.
         vector.flags.writeable = False
         self._cache[text] = vector
