@@ -15,7 +15,6 @@ Only this module knows LMDB. `writemap` stays off (with it a full disk is a SIGB
 """
 
 import asyncio
-import fcntl
 import os
 import queue
 import secrets
@@ -32,8 +31,9 @@ import lmdb
 
 from errata.serving.logs import get_logger
 from learner_service.errors import StoreCorruptError, StoreError, StoreFullError
-from learner_service.filesystems import check_file_system
 from learner_service.integrity import problems
+from learner_service.resize_gate import ResizeGate
+from learner_service.store_directory import check_file_system, is_full, lock, make_directory
 from learner_service.transactions import TABLES, ReadTransaction, WriteTransaction
 
 T = TypeVar("T")
@@ -47,9 +47,6 @@ GROUP_MUTATIONS_MAX: Final = 1_000
 
 READERS_MAX: Final = 1_024
 """Slots for simultaneous read transactions; they are short, so far fewer are in use."""
-
-FREE_BYTES_MIN: Final = 1 << 20
-"""With less room than this on its file system, a commit that failed is taken to have failed for that."""
 
 SCHEMA_VERSION: Final = 1
 
@@ -129,43 +126,6 @@ def _seal(key: bytes, value: bytes) -> bytes:
     return value + _checksum(key, value)
 
 
-class _ResizeGate:
-    """Lets readers in together, and a resize of the map only when none is inside.
-
-    A resize invalidates every open read transaction of the process.
-    """
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._reader_count = 0
-        self._resizing = False
-
-    @contextmanager
-    def reader(self) -> Iterator[None]:
-        with self._condition:
-            self._condition.wait_for(lambda: not self._resizing)
-            self._reader_count += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._reader_count -= 1
-                if self._reader_count == 0:
-                    self._condition.notify_all()
-
-    @contextmanager
-    def resizer(self) -> Iterator[None]:
-        with self._condition:
-            self._resizing = True
-            self._condition.wait_for(lambda: self._reader_count == 0)
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._resizing = False
-                self._condition.notify_all()
-
-
 @dataclass(slots=True)
 class _Waiting:
     """A mutation in the queue of the writer."""
@@ -203,7 +163,7 @@ class Store:
         # Nobody knows this epoch before its first write is durable, but watchers are told of it already.
         self._epoch_nonce = secrets.randbits(64)
         self._epoch_is_durable = False
-        self._gate = _ResizeGate()
+        self._gate = ResizeGate()
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closing = False
         self._submit_lock = threading.Lock()
@@ -233,9 +193,9 @@ class Store:
         Raises:
             StoreError: the directory cannot be used, another process has it, or a newer program wrote it.
         """
-        _make_directory(directory)
+        make_directory(directory)
         check_file_system(directory)
-        lock_file = _lock(directory)
+        lock_file = lock(directory)
         try:
             environment = lmdb.open(
                 os.fspath(directory),
@@ -398,7 +358,7 @@ class Store:
 
     def _disk_failed(self, group: Sequence[_Waiting], error: lmdb.Error) -> None:
         # A write that the disk had half the room for comes back as EIO, not as ENOSPC.
-        if isinstance(error, lmdb.DiskError) or _is_full(self.directory):
+        if isinstance(error, lmdb.DiskError) or is_full(self.directory):
             self._fail(group, f"the disk of {self.directory} is full ({error})")
             return
         self._on_io_error(error)
@@ -453,42 +413,3 @@ class _Raised:
     """Stands for the result of a mutation that raised."""
 
     error: Exception
-
-
-def _is_full(directory: Path) -> bool:
-    usage = os.statvfs(directory)
-    free_blocks = usage.f_bfree if os.geteuid() == 0 else usage.f_bavail
-    return free_blocks * usage.f_frsize < FREE_BYTES_MIN
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise StoreError(f"--store-dir {directory}: a file is in the way; name a directory") from error
-    except OSError as error:
-        raise StoreError(f"--store-dir {directory}: cannot be made: {error.strerror}") from error
-    # The entry of a new directory is durable only when its parent has been synced.
-    for folder in (directory, directory.parent):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _lock(directory: Path) -> int:
-    path = directory / "errata.lock"
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"--store-dir {directory}: cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise StoreError(
-            f"--store-dir {directory}: another Learner has this store open; "
-            "stop it, or name another directory"
-        ) from error
-    return handle

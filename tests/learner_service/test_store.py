@@ -12,9 +12,9 @@ import pytest
 
 from errata.store.v1.store_pb2 import BlockRecord, PendingRecord
 from learner_service.errors import StoreCorruptError, StoreError, StoreFullError
-from learner_service.filesystems import check_file_system, file_system_of
 from learner_service.keys import BlockKey
 from learner_service.store import Commit, Store
+from learner_service.store_directory import check_file_system, file_system_of
 from learner_service.transactions import Tally, WriteTransaction
 from tests.learner_service.conftest import GIB, ManualClock
 from tests.learner_service.samples import delete, put

@@ -1,9 +1,10 @@
-"""Which file systems the store can stand on.
+"""The directory of a store: made, locked against a second process, and on a file system that can bear it.
 
 LMDB maps its file and locks it; file systems that live on another machine do neither faithfully, and the
 damage shows only later.
 """
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,9 @@ REFUSED: Final = frozenset(
 USUAL: Final = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
 )
+
+FREE_BYTES_MIN: Final = 1 << 20
+"""With less room than this on its file system, a commit that failed is taken to have failed for that."""
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -64,6 +68,59 @@ def file_system_of(directory: Path, mounts: Path = _MOUNTS) -> str | None:
         if inside and len(mount_point) >= best_length:
             best_length, best_kind = len(mount_point), after.split(" ", 1)[0]
     return best_kind
+
+
+def is_full(directory: Path) -> bool:
+    """Whether the file system of a directory has next to no room left for this user."""
+    usage = os.statvfs(directory)
+    free_blocks = usage.f_bfree if os.geteuid() == 0 else usage.f_bavail
+    return free_blocks * usage.f_frsize < FREE_BYTES_MIN
+
+
+def make_directory(directory: Path) -> None:
+    """Makes a directory where there is none, so that it is there after a power failure too.
+
+    Raises:
+        StoreError: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StoreError(f"--store-dir {directory}: a file is in the way; name a directory") from error
+    except OSError as error:
+        raise StoreError(f"--store-dir {directory}: cannot be made: {error.strerror}") from error
+    # The entry of a new directory is durable only when its parent has been synced.
+    for folder in (directory, directory.parent):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def lock(directory: Path) -> int:
+    """Locks a directory for this process.
+
+    Returns:
+        The open file that holds the lock; closing it releases the lock, and so does any end of the process.
+
+    Raises:
+        StoreError: another process has it, or the directory cannot be written.
+    """
+    path = directory / "errata.lock"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"--store-dir {directory}: cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise StoreError(
+            f"--store-dir {directory}: another Learner has this store open; "
+            "stop it, or name another directory"
+        ) from error
+    return handle
 
 
 def _unescape(field: str) -> str:
