@@ -91,9 +91,9 @@ class Embedders:
         return embedder
 
     async def keep_only(self, embedder: QueryEmbedder) -> None:
-        """Closes every embedder but this one and the one of the flag."""
+        """Closes every embedder but this one."""
         for fingerprint, held in list(self._held.items()):
-            if held is not embedder and held is not self._fixed:
+            if held is not embedder:
                 del self._held[fingerprint]
                 await held.close()
 

@@ -24,6 +24,8 @@ class PublishedState:
     """Live examples, quarantined ones included."""
     quarantined_count: int = 0
     """Live examples that cannot be found."""
+    withheld_count: int = 0
+    """Live examples that cannot be found because they are known to be deleted."""
     digest: int = 0
     """Over the live examples, quarantined ones included; see `errata.digest`."""
 

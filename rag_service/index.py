@@ -6,7 +6,8 @@ Never blocked: no search waits for the writer, and the writer waits for no searc
 Complete: malformed examples are received, count in `count` and `digest`, and cannot be found.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,9 +19,11 @@ from errata.v1 import learner_pb2
 from rag_service.diversity import diversified
 from rag_service.filters import Selection, select
 from rag_service.generations import Publication, PublishedState
+from rag_service.held_state import HeldState
 from rag_service.index_errors import DimensionError, IndexFullError, QueryLengthError, StaleUpdateError
 from rag_service.query import Hit, IndexAnswer, IndexQuery
 from rag_service.questions import QuestionRule, best_by_rule
+from rag_service.row_columns import RowColumns
 from rag_service.rows import Rows
 from rag_service.scoring import DIMENSION_MAX, FloatScan, Scan
 from rag_service.updates import Change, Deleted, Malformed, Put, encoded_key, read_update
@@ -80,6 +83,8 @@ class ExampleIndex:
         self._digest = 0
         self._quarantine: dict[bytes, int] = {}
         """Revision by key."""
+        self._withheld: dict[bytes, int] = {}
+        """Revision by key; see `fill`."""
 
     @property
     def count(self) -> int:
@@ -95,6 +100,11 @@ class ExampleIndex:
     def quarantined_count(self) -> int:
         """Live examples that cannot be found because their last update was malformed."""
         return self._publication.current.quarantined_count
+
+    @property
+    def withheld_count(self) -> int:
+        """Live examples that cannot be found because they are known to be deleted; see `fill`."""
+        return self._publication.current.withheld_count
 
     @property
     def received_revision(self) -> int:
@@ -145,6 +155,58 @@ class ExampleIndex:
             self._digest = digest.add(self._digest, digest.row_hash(key, change.revision))
         self._publish(received_revision)
         return quarantined
+
+    def fill(
+        self,
+        columns: RowColumns,
+        *,
+        quarantined: Mapping[bytes, int],
+        withheld: Collection[bytes],
+        received_revision: int,
+        read_embeddings: Callable[[NDArray[np.float32]], None],
+    ) -> None:
+        """Takes in a whole state, where nothing has been applied yet; one that fails is not to be used.
+
+        Args:
+            columns: the examples that could be found then.
+            quarantined: revision by key of those that could not.
+            withheld: keys of examples that have been deleted since. They cannot be found, but count in
+                `count` and `digest` until an update deletes or replaces them.
+            received_revision: newest change that the state reflects.
+            read_embeddings: puts the embeddings into the array that it is given, one row an example.
+
+        Raises:
+            ValueError: these do not fit each other.
+            IndexFullError: there is no room for them.
+        """
+        count = len(columns.keys)
+        if self._publication.current.generation or self._rows.room < count:
+            raise IndexFullError(capacity=self._rows.capacity, want=count)
+        read_embeddings(self._rows.embeddings[:count])
+        generation = self._publication.current.generation + 1
+        self._rows.fill(columns, generation)
+        self._live_count = count
+        self._quarantine = dict(quarantined)
+        revisions = zip(columns.keys, columns.revisions.tolist(), strict=True)
+        for key, revision in itertools.chain(revisions, quarantined.items()):
+            self._digest = digest.add(self._digest, digest.row_hash(key, revision))
+        for key in withheld:
+            revision = self._withhold(key, generation)
+            if revision is not None:
+                self._withheld[key] = revision
+        self._publish(received_revision)
+
+    def keys(self) -> set[bytes]:
+        """The keys of the live examples, quarantined ones included. Nothing may be applied meanwhile."""
+        held = self.hold()
+        try:
+            return {*map(self._rows.keys.__getitem__, held.numbers().tolist()), *self._quarantine}
+        finally:
+            held.release()
+
+    def hold(self) -> HeldState:
+        """The state as it is now, for any thread to read. Nothing may be applied during the call."""
+        return HeldState(rows=self._rows, publication=self._publication, quarantined=dict(self._quarantine))
 
     def search(self, query: IndexQuery) -> IndexAnswer:
         """The examples nearest to a question, in the order of steps of `RagService.Search`.
@@ -211,14 +273,21 @@ class ExampleIndex:
 
     def _take_away(self, key: bytes, generation: int) -> None:
         """Removes an example, quarantined or not, from the state that is being prepared."""
+        revision = self._withhold(key, generation)
+        if revision is None:
+            revision = self._withheld.pop(key, None)
+        if revision is not None:
+            self._digest = digest.subtract(self._digest, digest.row_hash(key, revision))
+
+    def _withhold(self, key: bytes, generation: int) -> int | None:
+        """Removes an example that is not withheld from all but the digest; returns its revision."""
         revision = self._quarantine.pop(key, None)
         row = self._rows.live(key)
         if row is not None:
             revision = self._rows.revision(row)
             self._rows.end(row, generation)
             self._live_count -= 1
-        if revision is not None:
-            self._digest = digest.subtract(self._digest, digest.row_hash(key, revision))
+        return revision
 
     def _publish(self, received_revision: int) -> None:
         self._publication.publish(
@@ -226,8 +295,9 @@ class ExampleIndex:
                 generation=self._publication.current.generation + 1,
                 row_count=self._rows.row_count,
                 received_revision=received_revision,
-                example_count=self._live_count + len(self._quarantine),
+                example_count=self._live_count + len(self._quarantine) + len(self._withheld),
                 quarantined_count=len(self._quarantine),
+                withheld_count=len(self._withheld),
                 digest=self._digest,
             )
         )

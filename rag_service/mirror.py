@@ -228,7 +228,6 @@ class Mirror:
         receiving, source = self._fed()
         if not receiving.agrees_with(bookmark):
             return False
-        receiving.source = source
         receiving.resume_token = bookmark.token
         receiving.own_epochs = source.epochs
         receiving.applied_revision = bookmark.revision

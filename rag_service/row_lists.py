@@ -7,7 +7,7 @@ searches.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -26,12 +26,12 @@ class RowList:
 
     __slots__ = ("_entries", "facet", "number")
 
-    def __init__(self, facet: Facet, number: int) -> None:
+    def __init__(self, facet: Facet, number: int, entries: bytes = b"") -> None:
         self.facet: Final = facet
         self.number: Final = number
         """Never given to another list; stands for the facet in columns of numbers."""
         # A row shifted left, and in the low bits the place of this list among those of the row.
-        self._entries = array("q")
+        self._entries = array("q", entries)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -100,8 +100,61 @@ class RowLists:
         self._lists_of[row] = ()
         self._positions_of[row] = array("q")
 
+    def fill(
+        self, facets: Sequence[Facet], counts: NDArray[np.int64], places: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Adds the rows from 0 on, many at once, where none has been added yet.
+
+        Args:
+            facets: each that a row has, each once.
+            counts: by row, how many facets it has.
+            places: the facets of all rows, one row after the other, as places in `facets`.
+
+        Returns:
+            The number of each facet's list.
+
+        Raises:
+            ValueError: these do not fit each other.
+        """
+        counted = np.bincount(places, minlength=len(facets)) if len(places) else np.zeros(0, dtype=np.int64)
+        if counts.sum() != len(places) or len(counted) != len(facets) or not counted.all():
+            raise ValueError("the facets of the rows do not fit each other")
+        row_starts, list_starts = np.cumsum(counts) - counts, np.cumsum(counted) - counted
+        rows = np.repeat(np.arange(len(counts)), counts)
+        slots = np.arange(len(places)) - np.repeat(row_starts, counts)
+        by_list = np.argsort(places, kind="stable")
+        entries = (rows << _SLOT_BITS | slots)[by_list].tobytes()
+        positions = np.empty(len(places), dtype=np.int64)
+        positions[by_list] = np.arange(len(places)) - np.repeat(list_starts, counted)
+        numbers = np.arange(self._next_number, self._next_number + len(facets))
+        lists = [
+            RowList(facet, number, entries[start:end])
+            for facet, number, (start, end) in zip(
+                facets, numbers.tolist(), _byte_ranges(list_starts, counted), strict=True
+            )
+        ]
+        self._lists = dict(zip(facets, lists, strict=True))
+        if len(self._lists) != len(facets):
+            raise ValueError("a facet comes twice")
+        self._next_number += len(facets)
+        of_rows = [lists[place] for place in places.tolist()]
+        self._lists_of = [
+            tuple(of_rows[start : start + count])
+            for start, count in zip(row_starts.tolist(), counts.tolist(), strict=True)
+        ]
+        encoded = positions.tobytes()
+        self._positions_of = [
+            array("q", encoded[start:end]) for start, end in _byte_ranges(row_starts, counts)
+        ]
+        return numbers
+
     def _begin(self, facet: Facet) -> RowList:
         begun = RowList(facet, self._next_number)
         self._next_number += 1
         self._lists[facet] = begun
         return begun
+
+
+def _byte_ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Where in the bytes of a column of int64 each run of so many numbers begins and ends."""
+    return zip((starts * 8).tolist(), ((starts + counts) * 8).tolist(), strict=True)

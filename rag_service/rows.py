@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_service.memory import reserved_array
+from rag_service.row_columns import RowColumns
 from rag_service.row_lists import RowList, RowLists
 from rag_service.updates import Put
 
@@ -29,6 +30,7 @@ Pick = slice | NDArray[np.int64]
 
 _NAMESPACE, _LANGUAGE, _QUESTION = range(3)
 """Places of a row's facets; the labels follow."""
+_FACETS_MIN: Final = 3
 
 
 class Rows:
@@ -87,6 +89,10 @@ class Rows:
         """Revision of a row; for the writer."""
         return int(self._revisions[row])
 
+    def revisions(self, pick: Pick) -> NDArray[np.int64]:
+        """For each row picked, its revision."""
+        return self._revisions[pick]
+
     def put(self, key: bytes, put: Put, born: int) -> None:
         """Writes a row that is visible from generation `born` on; there must be room."""
         if self._free:
@@ -106,6 +112,31 @@ class Rows:
         self._born[row] = born
         self._died[row] = NEVER
         self._rows_by_key[key] = (*self._rows_by_key.get(key, ()), row)
+
+    def fill(self, columns: RowColumns, born: int) -> None:
+        """Writes the rows from 0 on, many at once, where none has been written yet.
+
+        All but `embeddings`, which the caller reads in place. There must be room.
+
+        Raises:
+            ValueError: the columns do not fit each other.
+        """
+        count = len(columns.keys)
+        numbers = self.lists.fill(columns.facets, columns.facet_counts, columns.facet_places)
+        if columns.facet_counts.min(initial=_FACETS_MIN) < _FACETS_MIN:
+            raise ValueError("a row has too few facets")
+        starts = np.cumsum(columns.facet_counts) - columns.facet_counts
+        self._rows_by_key = dict(zip(columns.keys, zip(range(count)), strict=True))
+        if len(self._rows_by_key) != count:
+            raise ValueError("a key comes twice")
+        self.keys.extend(columns.keys)
+        self.examples.extend(columns.examples)
+        self.executed_ns[:count] = columns.executed_ns
+        self.namespace_numbers[:count] = numbers[columns.facet_places[starts + _NAMESPACE]]
+        self.language_numbers[:count] = numbers[columns.facet_places[starts + _LANGUAGE]]
+        self._revisions[:count] = columns.revisions
+        self._died[:count] = NEVER
+        self._born[:count] = born
 
     def end(self, row: int, died: int) -> None:
         """Hides a live row from generation `died` on."""

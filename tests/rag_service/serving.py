@@ -60,6 +60,7 @@ class Serving:
     """A service, its clock, and the mirror behind it."""
 
     rag: Any
+    servicer: RagServicer
     mirror: Mirror
     progress: Progress
     clock: ManualClock
@@ -138,7 +139,7 @@ async def serving(*, synced: bool = True, namespaces: tuple[str, ...] = ()) -> A
             async with grpc.aio.insecure_channel(
                 address, options=[("grpc.max_receive_message_length", 8 * MIB)]
             ) as channel:
-                it = Serving(RagServiceStub(channel), mirror, progress, clock, workers, ToyStore())
+                it = Serving(RagServiceStub(channel), servicer, mirror, progress, clock, workers, ToyStore())
                 if synced:
                     it.open()
                     it.bookmark()

@@ -53,6 +53,16 @@ def test_an_answer_is_as_long_as_it_may_be_and_not_longer(sizes: list[int], quer
         assert len(encoded) + len(hits[kept].example) + 16 > ANSWER_BYTES_MAX
 
 
+def test_the_count_of_what_was_left_out_has_room_too() -> None:
+    lengths = []
+    # Sizes at which the first result just fits, and just does not.
+    for size in range(ANSWER_BYTES_MAX - 40, ANSWER_BYTES_MAX - 10):
+        hits = [Hit(b"x" * size, 0.5)] * 2
+        lengths.append(len(encoded_response(hits, rag_pb2.SearchResponse())))
+    assert max(lengths) == ANSWER_BYTES_MAX
+    assert min(lengths) < 10
+
+
 @given(st.floats(0, 1e9))
 def test_a_duration_is_written_to_the_microsecond(seconds: float) -> None:
     written = duration(seconds)

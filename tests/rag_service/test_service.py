@@ -102,6 +102,14 @@ async def test_each_rule_that_a_request_breaks_is_named_by_its_field() -> None:
         assert ("limit" in end.metadata) == (reason == LARGE), name
 
 
+async def test_a_wrong_dimension_is_refused_before_any_wait() -> None:
+    async with serving() as it:
+        token = it.store.token_of(it.store.put("a", "how to list files"))
+        end = await it.failure(embedding=floats(1.0), min_token=token)
+        assert (end.reason, end.metadata) == ("INVALID_FIELD", {"field": "embedding"})
+        assert it.clock.sleep_count == 0
+
+
 FIRST_TIME = Timestamp(seconds=-62_135_596_800)
 
 GOOD_REQUESTS = [

@@ -1,10 +1,16 @@
 """Searches that must reflect a write."""
 
 import asyncio
+import time
 
 import grpc
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from errata.serving.server import Call
+from errata.v1 import rag_pb2
+from rag_service.errors import TokenNotReachedError
+from rag_service.service import DEADLINE_MARGIN_S
 from tests.rag_service.manual_clock import until
 from tests.rag_service.scripted_learner import ToyStore
 from tests.rag_service.serving import Failed, serving
@@ -44,17 +50,38 @@ async def test_a_token_that_is_not_reached_in_time_says_how_far_it_is() -> None:
         assert await call == at_once
 
 
-async def test_a_wait_ends_before_the_deadline_of_the_call() -> None:
+@pytest.mark.parametrize(
+    ("deadline_s", "max_wait", "wait_s_max"),
+    [
+        (5.0, Duration(seconds=60), 5.0 - DEADLINE_MARGIN_S),
+        (60.0, None, 2.0),
+        (60.0, Duration(seconds=9), 9.0),
+    ],
+    ids=["until the deadline", "the default", "as long as asked"],
+)
+async def test_a_wait_ends_before_the_deadline_of_the_call(
+    deadline_s: float, max_wait: Duration | None, wait_s_max: float
+) -> None:
     async with serving() as it:
         token = it.store.token_of(it.store.put("a", "how to list files"))
-        call = asyncio.create_task(
-            it.failure(text="a", min_token=token, max_wait=Duration(seconds=60), deadline_s=5)
-        )
+        call = Call(request_id="r", method="m", deadline_s=time.monotonic() + deadline_s)
+        request = rag_pb2.SearchRequest(text="a", min_token=token, max_wait=max_wait)
+        searching = asyncio.create_task(it.servicer.search(request, call))
         await until(it.clock.sleeps_s)
         (wait_s,) = it.clock.sleeps_s()
-        assert 4 < wait_s < 5
+        assert wait_s_max - 1 < wait_s <= wait_s_max
         it.clock.advance(wait_s)
-        assert (await call).reason == "TOKEN_NOT_REACHED"
+        with pytest.raises(TokenNotReachedError):
+            await searching
+
+
+async def test_a_caller_whose_deadline_is_near_still_gets_the_reason() -> None:
+    async with serving() as it:
+        token = it.store.token_of(it.store.put("a", "how to list files"))
+        call = Call(request_id="r", method="m", deadline_s=time.monotonic() + DEADLINE_MARGIN_S / 2)
+        with pytest.raises(TokenNotReachedError):
+            await it.servicer.search(rag_pb2.SearchRequest(text="a", min_token=token), call)
+        assert it.clock.sleep_count == 0
 
 
 async def test_a_caller_that_goes_away_leaves_no_waiter() -> None:

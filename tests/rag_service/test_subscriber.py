@@ -296,10 +296,13 @@ async def test_a_stream_that_goes_on_from_another_state_without_a_reset_is_not_b
 async def test_what_comes_before_the_hello_is_not_believed(two: ToyStore) -> None:
     async with following() as it:
         (await it.stream()).send(two.everything())
+        stream = await it.synced(two)
+        assert it.mirror.resync_count == 0
+        stream.end()
+        (await it.stream()).send(two.batch(two.put("c", "how to sort")))
         stream = await it.stream()
-        assert it.mirror.live is None
-        stream.send(two.hello(), two.everything())
-        await it.reached(2)
+        assert stream.request.resume_token == b""
+        assert it.ids == {"a", "b"}
 
 
 async def test_an_update_out_of_order_is_not_believed(two: ToyStore) -> None:

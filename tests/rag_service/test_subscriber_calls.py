@@ -47,6 +47,18 @@ async def test_draining_is_followed_by_a_call_with_the_token_it_gave(store: ToyS
             await stream.gone.wait()
 
 
+async def test_draining_before_a_reset_keeps_the_state_and_its_token(store: ToyStore) -> None:
+    async with following() as it:
+        stream = await it.synced(store)
+        stream.end()
+        stream = await it.stream()
+        other = ToyStore(store_id=b"store-2")
+        stream.send(other.hello(), draining(stream.request.resume_token))
+        stream = await it.stream()
+        assert stream.request.resume_token == store.resume_token
+        assert it.mirror.resync_count == 0
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -107,8 +119,10 @@ async def test_a_silent_stream_is_given_up_and_resumed(store: ToyStore) -> None:
         assert it.ids == {"a", "b"}
         assert it.mirror.live is not None
         assert it.mirror.degraded(it.mirror.live)
-        stream.send(store.hello(), store.bookmark())
+        stream.send(store.hello())
         await until(lambda: it.mirror.state == LIVE)
+        assert it.mirror.degraded(it.mirror.live)
+        stream.send(store.bookmark())
         await until(lambda: it.mirror.live and not it.mirror.degraded(it.mirror.live))
 
 
@@ -209,10 +223,11 @@ async def test_with_a_flag_the_learner_is_told_which_embeddings_are_wanted(store
 
 
 async def test_a_hello_of_other_embeddings_than_the_flag_names_is_a_refusal(store: ToyStore) -> None:
-    async with following(uniform=high, fixed_spec="toy") as it:
+    other = ToyStore(embedder=ToyEmbedder("toy/other"), spec="other")
+    builder = Builder(toy=store.embedder, other=other.embedder)
+    async with following(uniform=high, build=builder, fixed_spec="toy") as it:
         stream = await it.synced(store)
         stream.end()
-        other = ToyStore(embedder=ToyEmbedder("toy/other"), spec="other")
         assert await delay_s(it) == DELAY_S_MIN
         it.clock.advance(DELAY_S_MIN)
         stream = await it.stream()
