@@ -110,7 +110,8 @@ class ChangeFeed:
         self._draining = False
         # Counts commits that changed examples: a chunk read at one count serves all who stand where it began.
         self._commit_count = 0
-        self._chunks_at_head: dict[WatchPosition, Chunk] = {}
+        # The namespaces too: a call may present the token of another filter, and must then get its Reset.
+        self._chunks_at_head: dict[tuple[WatchPosition, frozenset[str]], Chunk] = {}
 
     def follow_commits(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts waking watchers, on `loop`, whenever the store commits a change of an example."""
@@ -180,7 +181,7 @@ class ChangeFeed:
 
     async def _read(self, position: WatchPosition, options: WatchOptions) -> Chunk:
         # No await between taking the count and using the cache: a commit cannot come between them.
-        if (ready := self._chunks_at_head.get(position)) is not None:
+        if (ready := self._chunks_at_head.get((position, options.namespaces))) is not None:
             return ready
         count = self._commit_count
         with self._store.read() as transaction:
@@ -191,7 +192,7 @@ class ChangeFeed:
             chunk = await asyncio.to_thread(self._read_chunk, position, options)
         shareable = chunk.complete and count == self._commit_count
         if shareable and len(self._chunks_at_head) < SHARED_CHUNKS_MAX:
-            self._chunks_at_head[position] = chunk
+            self._chunks_at_head[position, options.namespaces] = chunk
         return chunk
 
     def _read_chunk(self, position: WatchPosition, options: WatchOptions) -> Chunk:
@@ -241,7 +242,14 @@ def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[Commit], Non
         loop.call_soon_threadsafe(callback, commit)
 
 
-def scan(transaction: ReadTransaction, position: WatchPosition, options: WatchOptions) -> Chunk:
+def scan(
+    transaction: ReadTransaction,
+    position: WatchPosition,
+    options: WatchOptions,
+    *,
+    scanned_rows_max: int = SCANNED_ROWS_MAX,
+    batch_bytes_max: int = BATCH_BYTES_MAX,
+) -> Chunk:
     """Reads the rows above a position, up to the bounds of a chunk, and encodes them as one message."""
     head = transaction.head_revision
     epoch = next(transaction.durable_epochs()).nonce
@@ -249,12 +257,12 @@ def scan(transaction: ReadTransaction, position: WatchPosition, options: WatchOp
     updates: list[bytes] = []
     update_bytes, cursor, complete = 0, position.cursor, True
     for scanned, (revision, row) in enumerate(transaction.log_after(position.cursor)):
-        if scanned == SCANNED_ROWS_MAX:
+        if scanned == scanned_rows_max:
             complete = False
             break
         # A scan from nothing needs no deletion made before it began.
         if (row.live or revision > position.base) and (not namespaces or row.namespace in namespaces):
-            if updates and update_bytes + len(row.update) > BATCH_BYTES_MAX:
+            if updates and update_bytes + len(row.update) > batch_bytes_max:
                 complete = False
                 break
             updates.append(row.update)

@@ -133,10 +133,17 @@ def namespaces_hash(namespaces: Collection[str]) -> int:
 
 
 def state_token(transaction: ReadTransaction, revision: int) -> bytes:
-    """A token for the state that holds a change: its revision, in the last epoch that starts below it."""
-    # Of epochs that start at one revision only the last can have given a later one.
-    epoch = next(epoch for epoch in transaction.durable_epochs() if epoch.start_revision < revision)
-    return StateToken(store_id=transaction.store_id, epoch=epoch.nonce, revision=revision).SerializeToString()
+    """A token for the state that holds a change: its revision, in the last epoch that starts below it.
+
+    Of a change older than every epoch that is remembered, the oldest: whoever has that has the change.
+    """
+    nonce = 0
+    for epoch in transaction.durable_epochs():
+        nonce = epoch.nonce
+        # Of epochs that start at one revision only the last can have given a later one.
+        if epoch.start_revision < revision:
+            break
+    return StateToken(store_id=transaction.store_id, epoch=nonce, revision=revision).SerializeToString()
 
 
 def _hash(value: bytes) -> int:

@@ -54,6 +54,13 @@ class Epochs:
     def __repr__(self) -> str:
         return f"Epochs({list(zip(self._nonces, self._starts, strict=True))})"
 
+    def listed(self) -> list[learner_pb2.Epoch]:
+        """The epochs as a Hello lists them."""
+        return [
+            learner_pb2.Epoch(nonce=nonce, start_revision=start)
+            for nonce, start in zip(self._nonces, self._starts, strict=True)
+        ]
+
     @property
     def first_start(self) -> int | None:
         """Start of the oldest epoch listed; None when none is."""
@@ -102,7 +109,9 @@ def decide(
     if epoch not in own:
         return Verdict.WAIT
     # An epoch older than the first known is not lost, only too old to be listed still.
-    if epoch not in known and known.first_start is not None and own.start(epoch) >= known.first_start:
+    gone = epoch not in known and known.first_start is not None and own.start(epoch) >= known.first_start
+    # A change that its epoch did not make, being older than all that were kept, is not lost with it.
+    if gone and own.start(epoch) < revision:
         return Verdict.LOST
     own_end = own.end(epoch)
     if (own_end is None or revision <= own_end) and revision <= applied_revision:
