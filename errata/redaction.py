@@ -8,6 +8,7 @@ Linear: every run is possessive, bounded, or ends where the next candidate begin
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from itertools import groupby, pairwise
 from typing import Final, NamedTuple
@@ -69,7 +70,8 @@ def _placeholder(end: str, your: str = "[-_a-z]") -> str:
       | PASS | \*++ | \.{{3}} | [0-9]{{1,3}} ){end}"""
 
 
-_QUOTE_END: Final = r"""(?=\\?["'])"""
+# A mark ends a placeholder too, as what is a placeholder before a token is one before its mark.
+_QUOTE_END: Final = r"""(?=\\?["'\[])"""
 _QUOTED_START: Final = rf"""(?!{_placeholder(_QUOTE_END, your="[-_ a-z]")}|-----BEGIN|%[a-z(\[])
   (?=[^\s"'\\$`<{{\[(|;),+/~])"""
 
@@ -79,13 +81,13 @@ _QUOTED: Final = rf"""(?:
   | "   {_QUOTED_START} ( (?:[^"\\\n-] | \\[^\n] | -(?!----BEGIN))++ )
   | '   {_QUOTED_START} ( (?:[^'\n-] | -(?!----BEGIN))++ ) )"""
 
-_BARE_END: Final = rf"(?![^{_STOP}@\\])"
+_BARE_END: Final = rf"(?![^{_STOP}@\\\[])"
 # Code rather than a value: a call, or a part of something.
 _CODE: Final = r"""[\w.\[\]]{1,128}+\( | (?i: self | this | args | opts | options | config | settings
   | process | os | env | request | req | ctx | var | local | module | data | secrets | vault )\."""
 _BARE: Final = rf"(?!{_placeholder(_BARE_END)}|{_CODE})( [A-Za-z0-9+!_][^{_STOP}]*+ )"
 
-_USER: Final = rf"(?:(?!{_PREFIXED})[\w.@%+~\\-]){{1,64}}+"
+_USER: Final = rf"(?!-)(?:(?!{_PREFIXED})[\w.@%+~\\-]){{1,64}}+"
 _CREDENTIAL_START: Final = rf"(?!{_placeholder(_BARE_END)}|[$<{{\[*]|%(?![0-9A-Fa-f]{{2}}))"
 
 _RULES: Final = (
@@ -143,7 +145,7 @@ _RULES: Final = (
         rf"""(?!(?<![\w.-])passwd:)
             (?: (?:^|(?<=[\n\t_.-])|(?<=\ \ )|(?<=-\ )) {_NAME}\\?["']?[ \t]{{0,8}}:[ \t]{{0,8}}
               | {_NAME}\\?["']?[ \t]{{0,8}}:[ \t]{{0,8}}(?=[A-Za-z]{{0,64}}+[^A-Za-z{_STOP}]) )
-            (?=[^{_STOP}]{{1,1024}}+[ \t]{{0,8}}+(?:$|[\r\n"',}}\\])) {_BARE}""",
+            (?=[^{_STOP}\[]{{1,1024}}+[ \t]{{0,8}}+(?:$|[\r\n"',}}\\])) {_BARE}""",
     ),
     _Rule("SQL password", "IiWw", rf"(?i:identified[ \t]++by|with[ \t]++password)[ \t]++{_QUOTED}"),
     _Rule(
@@ -219,11 +221,77 @@ RULES_HASH: Final = blake2b(
 """Changes when the rules do."""
 
 
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "PEM private key": ("-----begin",),
+    "token with a prefix": (
+        *("eyj", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "k_live_", "k_test_"),
+        *("whsec_", "xox", "xapp-", "npm_", "pypi-", "aiza", "ya29.", "gocspx-", "akia", "asia", "hf_"),
+        *(
+            "hvs.",
+            "sg.",
+            "glpat-",
+            "gldt-",
+            "glrt-",
+            "glft-",
+            "glptt-",
+            "glsoat-",
+            "glcbt-",
+            "glimt-",
+            "glagent-",
+        ),
+    ),
+    "Slack webhook": ("hooks.slack.com",),
+    "authorization header": ("authorization",),
+    "bearer token": ("bearer",),
+    "password in a URL": ("://",),
+    "AWS secret access key": ("secret",),
+    "Azure key": ("key",),
+    "Azure signature": ("sig=",),
+    "value of a secret name": ("pass", "pswd", "pwd", "secret", "token", "key"),
+    "value of a secret key, as in YAML": ("pass", "pswd", "pwd", "secret", "token", "key"),
+    "SQL password": ("identified", "pass"),
+    "long flag": ("pass", "secret", "token", "key"),
+    "OpenSSL pass phrase": ("pass",),
+    "user and password": ("curl",),
+    "password glued to -p": ("mysql", "mycli", "pass", "mariadb"),
+    "password after -p": ("pass", "login", "mongo"),
+    "password after -a": ("redis-cli",),
+}
+"""Of each rule: what it matches, with its command before it, holds one of these, in lower case. Looking for
+them is a small part of the work of the rules, and most texts have none."""
+
+
+def _any_of(words: Iterable[str]) -> str:
+    """A pattern of the words as a tree of their common beginnings: three times as fast as a list of them."""
+    tails: dict[str, list[str]] = {}
+    for word in sorted(set(words)):
+        tails.setdefault(word[:1], []).append(word[1:])
+    if "" in tails:
+        return ""  # a shorter word that matches is enough
+    branches = [re.escape(first) + _any_of(rest) for first, rest in tails.items()]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
+
+
+_NEEDED_PATTERN: Final = _any_of(word for words in _NEEDED.values() for word in words)
+_NEEDED_IN_TEXT: Final = re.compile(_NEEDED_PATTERN)
+_NEEDED_IN_BYTES: Final = re.compile(_NEEDED_PATTERN.encode())
+
+
+def may_hold_secret(encoded: bytes) -> bool:
+    """False when `redact` certainly leaves every text as it is that lies in the bytes, in UTF-8.
+
+    For a message as a whole, which is cheaper than text by text.
+    """
+    return _NEEDED_IN_BYTES.search(encoded.lower()) is not None
+
+
 def redact(text: str) -> str:
     """The text with each secret in it replaced by `MARK`; the same object when there is none.
 
     Redacting twice changes nothing more. Takes time in proportion to the length of the text.
     """
+    if _NEEDED_IN_TEXT.search(text.lower()) is None:
+        return text
     pieces: list[str] = []
     copied_to = position = 0
     while (match := _SECRET.search(text, position)) is not None:

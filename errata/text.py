@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from errata.redaction import RULES_HASH as REDACTION_RULES_HASH
-from errata.redaction import redact
+from errata.redaction import may_hold_secret, redact
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, BLOCK_KIND_MARKUP, Block, BlockEvent, Doc
 
 __all__ = [
@@ -109,6 +109,8 @@ def redact_block(block: Block) -> None:
 
 def redact_event(event: BlockEvent) -> None:
     """Redacts every text that the event carries, in place: documents, blocks and label values."""
+    if not may_hold_secret(event.SerializeToString()):
+        return
     _redact_values(event.labels)
     match event.WhichOneof("event"):
         case "generated":

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 from errata.embedding import EmbedderError
 from errata.serving.logs import get_logger
+from errata.snapshot.v1 import snapshot_pb2
 from errata.v1 import learner_pb2
 from rag_service.errors import EmbedderRefusedError
 from rag_service.mirror import QueryEmbedder
@@ -67,28 +68,20 @@ class Embedders:
         Raises:
             EmbedderRefusedError: there is none.
         """
-        fingerprint = hello.embedder_fingerprint
-        embedder = self._held.get(fingerprint)
-        if embedder is None:
-            if self._fixed is not None:
-                raise EmbedderRefusedError(
-                    f"the Learner embeds with {fingerprint!r}, --embedder gives {self._fixed.fingerprint!r}; "
-                    "use the same on both sides, or leave the flag out"
-                )
-            embedder = await self._built(hello.embedder)
-            if embedder.fingerprint != fingerprint:
-                await embedder.close()
-                raise EmbedderRefusedError(
-                    f"the Learner embeds with {fingerprint!r}, but {hello.embedder!r} is "
-                    f"{embedder.fingerprint!r} here; run the same version on both sides"
-                )
-            self._held[fingerprint] = embedder
-        if embedder.dimension != hello.dimension:
-            raise EmbedderRefusedError(
-                f"the Learner announces {hello.dimension} dimensions for {fingerprint!r}, "
-                f"which has {embedder.dimension}"
-            )
-        return embedder
+        return await self._fitting(
+            hello.embedder, hello.embedder_fingerprint, hello.dimension, whose="the Learner's"
+        )
+
+    async def for_snapshot(self, header: snapshot_pb2.SnapshotHeader) -> QueryEmbedder:
+        """The embedder whose vectors may be compared with those of the snapshot.
+
+        Raises:
+            EmbedderRefusedError: there is none.
+        """
+        await self.required_fingerprint()
+        return await self._fitting(
+            header.embedder, header.embedder_fingerprint, header.dimension, whose="the snapshot's"
+        )
 
     async def keep_only(self, embedder: QueryEmbedder) -> None:
         """Closes every embedder but this one."""
@@ -103,6 +96,28 @@ class Embedders:
         while self._held:
             _, held = self._held.popitem()
             await held.close()
+
+    async def _fitting(self, spec: str, fingerprint: str, dimension: int, *, whose: str) -> QueryEmbedder:
+        embedder = self._held.get(fingerprint)
+        if embedder is None:
+            if self._fixed is not None:
+                raise EmbedderRefusedError(
+                    f"{whose} embedder is {fingerprint!r}, --embedder gives {self._fixed.fingerprint!r}; "
+                    "use the same on both sides, or leave the flag out"
+                )
+            embedder = await self._built(spec)
+            if embedder.fingerprint != fingerprint:
+                await embedder.close()
+                raise EmbedderRefusedError(
+                    f"{whose} embedder is {fingerprint!r}, but {spec!r} is {embedder.fingerprint!r} here; "
+                    "run the same version on both sides"
+                )
+            self._held[fingerprint] = embedder
+        if embedder.dimension != dimension:
+            raise EmbedderRefusedError(
+                f"{whose} vectors have {dimension} dimensions, those of {fingerprint!r} {embedder.dimension}"
+            )
+        return embedder
 
     async def _built(self, spec: str) -> OwnedEmbedder:
         try:

@@ -13,6 +13,7 @@ bookmark that agrees with it.
 Knows nothing of gRPC; `subscriber.py` feeds it. Used on one event loop; only searches may run elsewhere.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -24,7 +25,7 @@ from errata.serving.logs import get_logger
 from errata.v1 import learner_pb2, rag_pb2
 from rag_service.clock import Clock
 from rag_service.errors import StreamProtocolError
-from rag_service.index import ExampleIndex
+from rag_service.index import ExampleIndex, encoded_key
 from rag_service.index_errors import StaleUpdateError
 from rag_service.progress import Progress
 from rag_service.read_your_writes import NO_EPOCHS, Epochs, token_for
@@ -61,6 +62,8 @@ class Source:
     store_id: bytes
     epochs: Epochs
     embedder: QueryEmbedder
+    embedder_spec: str = ""
+    """As the Learner announces it."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -78,6 +81,12 @@ class Replica:
     """Of its last bookmark: what it is known to hold completely."""
     bookmark_time_s: float = field(default=0.0)
     """When that bookmark came."""
+    at_bookmark: bool = False
+    """True when nothing has come since."""
+    deleted: dict[bytes, int] = field(default_factory=dict)
+    """Key and revision of each deletion that has come since; see `updates.encoded_key`."""
+    restored: bool = False
+    """True when no bookmark has come since it was read from disk."""
 
     def continues_under(self, source: Source) -> bool:
         """Tells whether a stream of `source` can go on from this state without a Reset."""
@@ -93,6 +102,8 @@ class Replica:
             bookmark.revision >= max(self.applied_revision, self.index.received_revision)
             and bookmark.example_count == self.index.count
             and bookmark.digest == self.index.digest
+            # One that is deleted here and live there, as after a restored backup, has to be received again.
+            and not (self.restored and self.index.withheld_count)
         )
 
     def token(self, revision: int) -> bytes:
@@ -138,9 +149,14 @@ class Mirror:
         return self._rebuilding
 
     @property
+    def receiving(self) -> Replica | None:
+        """The replica that a stream feeds: the live one, or its shadow while that is received."""
+        return self._shadow if self._rebuilding else self._live
+
+    @property
     def resume_token(self) -> bytes:
         """What the next stream goes on from; empty for a state that is to be received from nothing."""
-        receiving = self._receiving
+        receiving = self.receiving
         return receiving.resume_token if receiving is not None else b""
 
     @property
@@ -161,19 +177,30 @@ class Mirror:
         return (
             self._rebuilding
             or replica is not self._live
+            or replica.restored
             or self.staleness_s(replica) > SILENCE_S_MAX
             or replica.index.quarantined_count > 0
         )
+
+    def restore(self, replica: Replica) -> None:
+        """Takes in a state that an earlier process held at a bookmark: it is served until more is heard."""
+        self._live = replica
+        self._rebuilding = False
+        self._heard_at_s = -math.inf
+        self._progress.bookmark(replica.source.store_id, replica.own_epochs, replica.applied_revision)
 
     def open(self, source: Source) -> None:
         """Takes in that a stream begins."""
         self.heard()
         self._source = source
         self._progress.hello(source.store_id, source.epochs)
-        receiving = self._receiving
-        if receiving is None:
+        receiving = self.receiving
+        if receiving is None or not receiving.resume_token:
+            # A call without a token is owed no Reset, whatever the store.
             self._shadow = self._fresh(source)
-        self._reset_is_due = receiving is not None and not receiving.continues_under(source)
+            self._reset_is_due = False
+        else:
+            self._reset_is_due = not receiving.continues_under(source)
 
     def heard(self) -> None:
         """Takes in that the Learner is there."""
@@ -188,6 +215,10 @@ class Mirror:
         """
         receiving, source = self._fed()
         receiving.source = source
+        receiving.at_bookmark = False
+        for update in updates:
+            if update.HasField("deleted"):
+                receiving.deleted[encoded_key(update.deleted.namespace, update.deleted.id)] = update.revision
         try:
             quarantined = receiving.index.apply(updates)
         except StaleUpdateError as error:
@@ -216,6 +247,14 @@ class Mirror:
         receiving, _ = self._fed()
         receiving.resume_token = resume_token
 
+    def agrees_with(self, bookmark: learner_pb2.WatchBookmark) -> bool:
+        """Tells whether `bookmark` will find that the replica which the stream feeds agrees.
+
+        Raises:
+            StreamProtocolError: a Reset was due.
+        """
+        return self._fed()[0].agrees_with(bookmark)
+
     def bookmark(self, bookmark: learner_pb2.WatchBookmark) -> bool:
         """Compares the replica that the stream feeds with the bookmark; if they agree, makes it the live one.
 
@@ -232,6 +271,9 @@ class Mirror:
         receiving.own_epochs = source.epochs
         receiving.applied_revision = bookmark.revision
         receiving.bookmark_time_s = self._clock.monotonic_s()
+        receiving.at_bookmark = True
+        receiving.deleted.clear()
+        receiving.restored = False
         self._live = receiving
         self._shadow = None
         self._rebuilding = False
@@ -253,12 +295,8 @@ class Mirror:
         self._rebuilding = True
         self._shadow = None
 
-    @property
-    def _receiving(self) -> Replica | None:
-        return self._shadow if self._rebuilding else self._live
-
     def _fed(self) -> tuple[Replica, Source]:
-        receiving, source = self._receiving, self._source
+        receiving, source = self.receiving, self._source
         if receiving is None or source is None or self._reset_is_due:
             raise StreamProtocolError("the stream goes on from a state that it does not continue")
         return receiving, source

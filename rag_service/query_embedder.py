@@ -1,11 +1,12 @@
 """Builds the embedder of a spec and runs it off the event loop."""
 
 import asyncio
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errata.embedding import EmbeddingThread, build_embedder
+from errata.embedding import EmbedderSettings, EmbeddingThread, build_embedder
 
 
 class ThreadedEmbedder:
@@ -49,12 +50,19 @@ class ThreadedEmbedder:
         await asyncio.to_thread(self._thread.close)
 
 
-async def build_threaded(spec: str) -> ThreadedEmbedder:
+_DEFAULTS: Final = EmbedderSettings()
+
+
+async def build_threaded(spec: str, settings: EmbedderSettings = _DEFAULTS) -> ThreadedEmbedder:
     """The embedder that a spec such as `minilm` names, ready for queries. It is loaded on a thread.
+
+    Args:
+        spec: as the flag takes it.
+        settings: what it is told besides.
 
     Raises:
         EmbedderError: it cannot be built here, or not now.
     """
-    thread = EmbeddingThread(await asyncio.to_thread(build_embedder, spec))
+    thread = EmbeddingThread(await asyncio.to_thread(build_embedder, spec, settings))
     thread.start()
     return ThreadedEmbedder(thread)

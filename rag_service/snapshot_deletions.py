@@ -1,11 +1,11 @@
 """The file of the deletions since a snapshot: what the snapshot still holds and must not give back.
 
-    40 bytes      magic, ID of the snapshot, length of the records, their number, CRC-32 of these
+    36 bytes      magic, ID of the snapshot, length of the records, CRC-32 of these
     records       one after the other: length of the key, revision of the deletion, key, CRC-32 of these
 
-Append-only: records are made durable first, and then the length that counts them. So a record that was torn is
-one that does not count, and one that counts and cannot be read is damage: then nobody can say what was deleted,
-and the snapshot is not to be used. A file that is cut anywhere is found out too.
+Append-only: records are made durable first, and then the length that counts them. So a record that was torn
+does not count. One that counts and cannot be read is damage: then nobody can say what was deleted, and the
+snapshot is not to be used. A file that is cut anywhere is found out too.
 """
 
 import os
@@ -20,7 +20,7 @@ from rag_service.snapshot_errors import SnapshotDamagedError
 SNAPSHOT_ID_BYTES: Final = 16
 
 _MAGIC: Final = b"ERRATA\x1ad"
-_HEADER: Final = struct.Struct(f"<8s{SNAPSHOT_ID_BYTES}sQI")
+_HEADER: Final = struct.Struct(f"<8s{SNAPSHOT_ID_BYTES}sQ")
 _CHECKSUM: Final = struct.Struct("<I")
 _RECORD: Final = struct.Struct("<IQ")
 _RECORDS_START: Final = _HEADER.size + _CHECKSUM.size
@@ -29,15 +29,12 @@ _RECORDS_START: Final = _HEADER.size + _CHECKSUM.size
 class DeletionLog:
     """The deletions since one snapshot, open to be appended to. Used by one thread at a time."""
 
-    def __init__(self, path: Path, snapshot_id: bytes, descriptor: int, deletions: Mapping[bytes, int]) -> None:
-        """Takes over an open file; see `create` and `open`."""
+    def __init__(self, path: Path, snapshot_id: bytes, descriptor: int, length: int = 0) -> None:
+        """Takes over an open file whose records have this length; see `create` and `open`."""
         self.path: Final = path
-        self.deletions: Final = dict(deletions)
-        """Key to revision of the deletion, when the file was opened or made."""
         self._snapshot_id = snapshot_id
         self._descriptor = descriptor
-        self._length = 0
-        self._count = 0
+        self._length = length
 
     @classmethod
     def create(cls, path: Path, snapshot_id: bytes, deletions: Mapping[bytes, int]) -> Self:
@@ -47,7 +44,7 @@ class DeletionLog:
             OSError: it cannot be written.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        made = cls(path, snapshot_id, os.open(path, flags, 0o600), deletions)
+        made = cls(path, snapshot_id, os.open(path, flags, 0o600))
         try:
             made.append(deletions)
         except BaseException:
@@ -56,8 +53,8 @@ class DeletionLog:
         return made
 
     @classmethod
-    def open(cls, path: Path, snapshot_id: bytes) -> Self:
-        """Opens the file of a snapshot.
+    def open(cls, path: Path, snapshot_id: bytes) -> tuple[Self, dict[bytes, int]]:
+        """Opens the file of a snapshot; returns it, and revision by key of the deletions that it holds.
 
         Raises:
             SnapshotDamagedError: it is not there, is damaged, or belongs to another snapshot.
@@ -68,17 +65,12 @@ class DeletionLog:
         except FileNotFoundError:
             raise SnapshotDamagedError(path, "it is not there") from None
         try:
-            content = path.read_bytes()
-            length, count = _read_header(path, content, snapshot_id)
-            records = list(_read_records(path, content[_RECORDS_START : _RECORDS_START + length]))
-            if len(records) != count:
-                raise SnapshotDamagedError(path, "it has another number of records than it says")
+            records = _records(path, path.read_bytes(), snapshot_id)
+            deletions = dict(_read_records(path, records))
         except BaseException:
             os.close(descriptor)
             raise
-        opened = cls(path, snapshot_id, descriptor, dict(records))
-        opened._length, opened._count = length, count
-        return opened
+        return cls(path, snapshot_id, descriptor, len(records)), deletions
 
     def append(self, deletions: Mapping[bytes, int]) -> None:
         """Adds deletions, durably; one that fails may or may not have added them.
@@ -93,11 +85,11 @@ class DeletionLog:
         if records:
             _write_at(self._descriptor, records, _RECORDS_START + self._length)
             os.fdatasync(self._descriptor)
-        length, count = self._length + len(records), self._count + len(deletions)
-        header = _HEADER.pack(_MAGIC, self._snapshot_id, length, count)
+        length = self._length + len(records)
+        header = _HEADER.pack(_MAGIC, self._snapshot_id, length)
         _write_at(self._descriptor, header + _CHECKSUM.pack(zlib.crc32(header)), 0)
         os.fdatasync(self._descriptor)
-        self._length, self._count = length, count
+        self._length = length
 
     def close(self) -> None:
         """Closes the file; nothing may follow."""
@@ -109,20 +101,20 @@ def _record(key: bytes, revision: int) -> bytes:
     return body + _CHECKSUM.pack(zlib.crc32(body))
 
 
-def _read_header(path: Path, content: bytes, snapshot_id: bytes) -> tuple[int, int]:
-    """Length and number of the records that count."""
+def _records(path: Path, content: bytes, snapshot_id: bytes) -> bytes:
+    """The records that count."""
     if len(content) < _RECORDS_START:
         raise SnapshotDamagedError(path, "it ends too early")
     header = content[: _HEADER.size]
     (checksum,) = _CHECKSUM.unpack_from(content, _HEADER.size)
-    magic, found_id, length, count = _HEADER.unpack(header)
+    magic, found_id, length = _HEADER.unpack(header)
     if magic != _MAGIC or zlib.crc32(header) != checksum:
         raise SnapshotDamagedError(path, "its beginning differs from its checksum")
     if found_id != snapshot_id:
         raise SnapshotDamagedError(path, "it belongs to another snapshot")
     if len(content) < _RECORDS_START + length:
         raise SnapshotDamagedError(path, "it ends too early")
-    return length, count
+    return content[_RECORDS_START : _RECORDS_START + length]
 
 
 def _read_records(path: Path, records: bytes) -> Iterator[tuple[bytes, int]]:

@@ -90,19 +90,22 @@ class SnapshotDirectory:
         self._lock_descriptor = descriptor
 
     def open_snapshot(self) -> SnapshotFile | None:
-        """Opens the snapshot that an earlier process left; None when there is none.
+        """Opens the snapshot that an earlier process left; None when there is none, or it cannot be adopted
+        because the directory is not acquired.
 
         Raises:
             SnapshotError: it cannot be used.
             OSError: it cannot be read.
         """
+        if self._lock_descriptor is None:
+            return None
         try:
             return SnapshotFile.open(self._snapshot_path)
         except FileNotFoundError:
             return None
 
-    def open_deletions(self, snapshot_id: bytes) -> DeletionLog:
-        """Opens the deletions since the snapshot that an earlier process left.
+    def open_deletions(self, snapshot_id: bytes) -> tuple[DeletionLog, dict[bytes, int]]:
+        """Opens the deletions since the snapshot that an earlier process left; see `DeletionLog.open`.
 
         Raises:
             SnapshotDamagedError: they cannot be used, and so the snapshot cannot.
@@ -196,7 +199,8 @@ class SnapshotDirectory:
             if not self._failure_told:
                 self._failure_told = True
                 _log.error(
-                    "cannot remove a snapshot that may hold deleted examples, still trying", problem=str(error)
+                    "cannot remove a snapshot that may hold deleted examples, still trying",
+                    problem=str(error),
                 )
             return
         self._failure_told = False

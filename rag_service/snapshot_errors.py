@@ -1,4 +1,4 @@
-"""Why a snapshot cannot be used. None of these ends the service: what a snapshot holds can be received again."""
+"""Why a snapshot cannot be used. It never ends the service: what a snapshot holds can be received again."""
 
 from pathlib import Path
 

@@ -4,6 +4,7 @@ Written in pieces, each a fraction of a millisecond's work: whoever writes share
 searches. Read in bulk, and proven: a state that does not have the digest of its bookmark is not given back.
 """
 
+import gc
 import itertools
 import json
 import sys
@@ -70,6 +71,9 @@ def filled_index(
         OSError: it cannot be read.
     """
     header = file.header
+    collects = gc.isenabled()
+    # Looking for garbage among millions of objects that are made and kept takes as long as making them.
+    gc.disable()
     try:
         index = build_index(header.dimension)
         columns = _read_columns(file)
@@ -90,6 +94,9 @@ def filled_index(
         raise SnapshotForeignError(f"{file.path}: {error}") from error
     except ValueError as error:
         raise SnapshotDamagedError(file.path, str(error)) from error
+    finally:
+        if collects:
+            gc.enable()
     bookmark = header.bookmark
     if (index.count, index.digest) != (bookmark.example_count, bookmark.digest):
         raise SnapshotDamagedError(file.path, "its examples are not those of its bookmark")
@@ -150,9 +157,7 @@ def _read_texts(
     if lengths.min(initial=0) < 0 or lengths.sum() != len(joined):
         raise ValueError("the lengths of texts do not fit the texts")
     ends = np.cumsum(lengths)
-    return [
-        joined[start:end] for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)
-    ]
+    return [joined[start:end] for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True)]
 
 
 def _lengths(pieces: Iterable[Iterable[Sized]]) -> Iterator[Buffer]:

@@ -27,9 +27,10 @@ from errata.v1 import learner_pb2
 from rag_service.clock import Clock
 from rag_service.embedders import Embedders
 from rag_service.errors import EmbedderRefusedError, RagError, StreamProtocolError
-from rag_service.mirror import SILENCE_S_MAX, Mirror, Source
+from rag_service.mirror import SILENCE_S_MAX, Mirror, Replica, Source
 from rag_service.read_your_writes import Epochs
 from rag_service.reconnect import Reconnect
+from rag_service.snapshot_keeper import SnapshotKeeper
 
 if TYPE_CHECKING:
     from errata.v1.learner_pb2_grpc import LearnerServiceAsyncStub
@@ -88,6 +89,7 @@ class Subscriber:
         clock: Clock,
         watcher: str,
         namespaces: Sequence[str] = (),
+        snapshots: SnapshotKeeper | None = None,
     ) -> None:
         """Does nothing until `run`.
 
@@ -99,6 +101,7 @@ class Subscriber:
             clock: of the delays, and of the watch over silence.
             watcher: names this service in the Learner's metrics and logs.
             namespaces: the ones to follow; all of them when empty.
+            snapshots: told of every bookmark, before and after; None where no snapshots are kept.
         """
         self._learner = learner
         self._mirror = mirror
@@ -107,10 +110,17 @@ class Subscriber:
         self._clock = clock
         self._watcher = watcher
         self._namespaces = tuple(namespaces)
+        self._snapshots = snapshots
         self.synced = asyncio.Event()
-        """Set at the first bookmark that agrees with what was received, and from then on."""
+        """Set when there is a state to search: from the first bookmark that agrees with what was received, or
+        from `resume_from` on."""
         self.reconnect_count = 0
         """Calls after the first."""
+
+    def resume_from(self, replica: Replica) -> None:
+        """Takes in the state of an earlier process; `run` goes on from it."""
+        self._mirror.restore(replica)
+        self.synced.set()
 
     async def run(self) -> None:
         """Follows the Learner until it is cancelled."""
@@ -235,7 +245,14 @@ class Subscriber:
 
     async def _open(self, hello: learner_pb2.WatchHello) -> None:
         embedder = await self._embedders.for_hello(hello)
-        self._mirror.open(Source(store_id=hello.store_id, epochs=Epochs(hello.epochs), embedder=embedder))
+        self._mirror.open(
+            Source(
+                store_id=hello.store_id,
+                epochs=Epochs(hello.epochs),
+                embedder=embedder,
+                embedder_spec=hello.embedder,
+            )
+        )
         _log.info(
             "following the Learner", head_revision=hello.head_revision, example_count=hello.example_count
         )
@@ -252,11 +269,16 @@ class Subscriber:
 
     async def _mark(self, bookmark: learner_pb2.WatchBookmark) -> None:
         replaces = self._mirror.rebuilding
+        if self._snapshots is not None and self._mirror.agrees_with(bookmark):
+            # Before anybody is told: an example that is gone must not come back after a crash.
+            await self._snapshots.record_deletions()
         if not self._mirror.bookmark(bookmark):
             raise StreamProtocolError(
                 f"what was received differs from the Learner's state at revision {bookmark.revision}"
             )
         self.synced.set()
+        if self._snapshots is not None:
+            self._snapshots.bookmarked()
         live = self._mirror.live
         if replaces and live is not None:
             _log.info(

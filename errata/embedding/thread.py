@@ -16,13 +16,10 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from errata.embedding.embedder import Embedder, EmbedderError, FloatMatrix
+from errata.embedding.embedder import Embedder, EmbedderError, EmbedderUnavailableError, FloatMatrix
 
 QUERIES_MAX: Final = 64
 """Queries of one batch."""
-
-DOCUMENTS_MAX: Final = 16
-"""Documents of one batch: with a model, some 100 ms, which is what a query may have to wait."""
 
 CACHED_QUERIES_MAX: Final = 4_096
 """With 384 dimensions, 6 MB."""
@@ -56,6 +53,7 @@ class EmbeddingThread:
     """See the module. Use it in a `with`, or `start` and `close` it."""
 
     def __init__(self, embedder: Embedder) -> None:
+        """Takes over an embedder, and closes it in the end."""
         self._embedder = embedder
         # Guards the two queues and `_closing`; never held while something is embedded.
         self._changed = threading.Condition()
@@ -85,6 +83,8 @@ class EmbeddingThread:
         with self._changed:
             self._closing = True
             self._changed.notify()
+        # First: a batch that waits for somebody else's server ends by this.
+        self._embedder.close()
         if self._thread.is_alive():
             self._thread.join()
         for request in (*self._queries, *self._documents):
@@ -125,7 +125,8 @@ class EmbeddingThread:
         """
         if not texts:
             return np.empty((0, self.dimension), np.float32)
-        pieces = [texts[start : start + DOCUMENTS_MAX] for start in range(0, len(texts), DOCUMENTS_MAX)]
+        size = self._embedder.documents_max
+        pieces = [texts[start : start + size] for start in range(0, len(texts), size)]
         matrices = await asyncio.gather(*(self._submit(self._documents, piece) for piece in pieces))
         return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
 
@@ -150,7 +151,10 @@ class EmbeddingThread:
                 if self._queries:
                     embed, batch = self._embedder.queries, _take(self._queries, QUERIES_MAX)
                 else:
-                    embed, batch = self._embedder.documents, _take(self._documents, DOCUMENTS_MAX)
+                    embed, batch = (
+                        self._embedder.documents,
+                        _take(self._documents, self._embedder.documents_max),
+                    )
             _embed(embed, batch)
 
 
@@ -171,8 +175,9 @@ def _embed(embed: Callable[[Sequence[str]], FloatMatrix], batch: Sequence[_Reque
     try:
         matrix = embed([text for request in wanted for text in request.texts])
     except Exception as error:  # noqa: BLE001 - it reaches those who asked
-        if len(wanted) == 1:
-            wanted[0].fail(error)
+        if len(wanted) == 1 or isinstance(error, EmbedderUnavailableError):
+            for request in wanted:
+                request.fail(error)
             return
         # One of them may be to blame: the others must not fail with it.
         for request in wanted:

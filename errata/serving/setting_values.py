@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from errata.serving.addresses import parse_address
 from errata.serving.fields import InvalidFieldError, check_namespace
@@ -19,6 +20,7 @@ _SUFFIXES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 4
 _EMBEDDER = re.compile(r"[a-z][a-z0-9-]*(:[!-~]+)?")
 
 _COUNT_DIGITS_MAX: Final = 12
+_YES_AND_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -30,6 +32,31 @@ def read_address(text: str) -> str:
 def read_peer_address(text: str) -> str:
     """HOST:PORT of somebody else."""
     return str(parse_address(text, port_min=1))
+
+
+def read_base_url(text: str) -> str:
+    """The URL of a server, without a slash at its end."""
+    try:
+        url = urlsplit(text)
+        # Looked at for the errors that it raises.
+        _ = url.port
+    except ValueError:
+        url = urlsplit("")
+    if url.username is not None or url.password is not None:
+        # Not repeated: it holds a password.
+        raise ValueError("a URL with a password would show up in logs; give a key where keys are given")
+    plain = text.isascii() and text.isprintable() and " " not in text
+    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or not plain:
+        raise ValueError(f"{text!r} is no URL of a server; write it as in https://api.openai.com/v1")
+    return text.rstrip("/")
+
+
+def read_switch(text: str) -> bool:
+    """Yes or no."""
+    try:
+        return _YES_AND_NO[text.lower()]
+    except KeyError:
+        raise ValueError(f"{text!r} is neither yes nor no; write {' or '.join(_YES_AND_NO)}") from None
 
 
 def read_path(text: str) -> Path:

@@ -33,6 +33,7 @@ import click
 from errata.serving.setting_values import (
     check_log_dirs,
     read_address,
+    read_base_url,
     read_count,
     read_duration_s,
     read_embedder,
@@ -41,6 +42,7 @@ from errata.serving.setting_values import (
     read_path,
     read_peer_address,
     read_size_bytes,
+    read_switch,
     written_duration,
     written_size,
 )
@@ -70,6 +72,10 @@ class Setting:
     """What stands between the values of the variable, for a flag that may be repeated."""
     check_all: Callable[[tuple[Any, ...]], object] = bool
     """Checks the values of such a flag together; raises ValueError like `read`."""
+    is_switch: bool = False
+    """True for a flag that takes no value; its variable says yes or no."""
+    is_secret: bool = False
+    """True for what no flag may hold, as others on the machine can read those: it has its variable alone."""
 
     @property
     def variable(self) -> str:
@@ -108,7 +114,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "log_dirs": Setting(
         flag="--log-dir",
         metavar="[NAMESPACE=]DIR",
-        help="A directory of JSON-lines logs to follow and learn from, into a namespace if one is named. "
+        help="A directory of JSON-lines logs to follow and learn from, with those below it, into a namespace if "
+        "one is named. "
         f"May be repeated; the variable separates directories by {os.pathsep!r}. "
         "For a path that holds '=', write =DIR.",
         read=read_log_dir,
@@ -122,12 +129,47 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         "executions, whatever a person ran.",
         choices=("corrections", "executions"),
     ),
+    "redaction": Setting(
+        flag="--redaction",
+        metavar="on|off",
+        help="Whether secrets are taken out of what comes in, before anything is stored, embedded or sent. "
+        "Both services must have it alike, or a question and its example are embedded unlike. A start that "
+        "switches it on again takes them out of all that is stored.",
+        choices=("on", "off"),
+    ),
     "embedder": Setting(
         flag="--embedder",
         metavar="NAME[:ARGUMENT]",
-        help="What turns text into vectors: minilm, or hashing for tests. Both services must use the same; "
-        "a RAG service without the flag takes the one that its Learner announces.",
+        help="What turns text into vectors: minilm; openai:MODEL or openai:MODEL:DIMENSION, by a server; or "
+        "hashing, for tests. Both services must use the same; a RAG service without the flag takes the one "
+        "that its Learner announces.",
         read=read_embedder,
+    ),
+    "reembed": Setting(
+        flag="--reembed",
+        metavar="",
+        help="Embeds every example anew when the store was filled with another --embedder. Until that is "
+        "done nothing new is learned, and RAG services answer from what they have. Does nothing otherwise.",
+        read=read_switch,
+        is_switch=True,
+    ),
+    "openai_base_url": Setting(
+        flag="--openai-base-url",
+        metavar="URL",
+        help="The server of the embedder openai: whatever answers URL/embeddings as OpenAI does.",
+        read=read_base_url,
+    ),
+    "openai_api_key": Setting(
+        flag="--openai-api-key",
+        metavar="KEY",
+        help="Its key, for a server that wants one.",
+        is_secret=True,
+    ),
+    "openai_api_key_file": Setting(
+        flag="--openai-api-key-file",
+        metavar="FILE",
+        help=f"A file that holds the key, read before each request; goes before {PREFIX}OPENAI_API_KEY.",
+        read=read_path,
     ),
     "deletions_kept_s": Setting(
         flag="--deletions-kept",
@@ -163,6 +205,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
         f"such as in {PREFIX}NAMESPACE=,team-a (a lone ',' names it alone).",
         read=read_namespace,
         separator=",",
+    ),
+    "snapshot_dir": Setting(
+        flag="--snapshot-dir",
+        metavar="DIR",
+        help="Where to keep a snapshot of the index, on a local disk, for one RAG service alone; made when "
+        "absent. A start resumes from it, also while the Learner is away. None is kept without the flag.",
+        read=read_path,
     ),
     "metrics_listen": Setting(
         flag="--metrics-listen",
@@ -242,16 +291,18 @@ def _command(config_class: "type[DataclassInstance]", program: Program) -> click
 
 def _option(field: "dataclasses.Field[Any]") -> click.Option:
     setting = SETTINGS[field.name]
-    return _Option(
+    option_class = _Secret if setting.is_secret else _Option
+    return option_class(
         [setting.flag, field.name],
         metavar=setting.metavar,
         help=setting.help,
         type=click.Choice(setting.choices) if setting.choices else click.UNPROCESSED,
         default=field.default,
+        is_flag=setting.is_switch,
         multiple=bool(setting.separator),
         envvar=setting.variable,
         show_envvar=True,
-        show_default=False if field.default in (None, ()) else setting.show(field.default),
+        show_default=False if field.default in (None, (), "", False) else setting.show(field.default),
         callback=_read,
     )
 
@@ -280,6 +331,18 @@ class _Option(click.Option):
         if not text:
             return None
         return text.split(setting.separator) if setting.separator else text
+
+
+class _Secret(_Option):
+    """One that has its variable alone: no flag of its name is known."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        del parser, ctx
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        setting = SETTINGS[str(self.name)]
+        del ctx
+        return setting.variable, f"{setting.help} A variable only: flags can be read by others."
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str], context: click.Context) -> None:

@@ -19,6 +19,7 @@ class HeldEmbedder:
     spec = "held"
     fingerprint = "held/2"
     dimension = 2
+    documents_max = 16
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -30,6 +31,9 @@ class HeldEmbedder:
         return np.tile(np.array([0, 1], dtype=np.float32), (len(texts), 1))
 
     documents = queries
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 async def test_an_embedder_is_closed_only_after_the_questions_that_it_has_taken() -> None:

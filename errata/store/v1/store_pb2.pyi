@@ -22,6 +22,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
@@ -229,7 +234,12 @@ Global___PendingRecord: _TypeAlias = PendingRecord  # noqa: Y015
 
 @_typing.final
 class BackfillRecord(_message.Message):
-    """How far a backfill has come."""
+    """A backfill and how far it has come. A block of its range is one that last changed
+    at or after `request.start_time` and before `until_time`, in one of the
+    namespaces. Such a block is done once it was reconciled, or has changed since and
+    thus left the range. So matched blocks are those done and those of the range that
+    are not.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -238,23 +248,31 @@ class BackfillRecord(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     DONE_KEYS_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
-    """Position in `blocks_by_time`: everything below is done."""
+    """Position in `blocks_by_time`: every block of the range below it is done."""
+    counted: _builtins.bool
+    """True once the blocks that match have been counted; `progress` lacks their number
+    before that.
+    """
     @_builtins.property
     def request(self) -> _learner_pb2.BackfillRequest:
-        """What was asked."""
+        """What was asked, each namespace once and in order."""
 
     @_builtins.property
     def until_time(self) -> _timestamp_pb2.Timestamp:
-        """The clock when it was asked; blocks that changed later are not its work."""
+        """The clock when it was asked; blocks that changed then or later are not its work."""
 
     @_builtins.property
     def progress(self) -> _learner_pb2.GetBackfillResponse:
         """The counters, as GetBackfill returns them."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def done_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Blocks above the cursor that are done, at most 1,000."""
+        """Not written. The blocks above the cursor that are done have a row each beside
+        this record: results of other work may count for any number of them.
+        """
 
     def __init__(
         self,
@@ -264,10 +282,11 @@ class BackfillRecord(_message.Message):
         cursor: _builtins.bytes = ...,
         progress: _learner_pb2.GetBackfillResponse | None = ...,
         done_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+        counted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "request", b"request", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "done_keys", b"done_keys", "progress", b"progress", "request", b"request", "until_time", b"until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted", "cursor", b"cursor", "done_keys", b"done_keys", "progress", b"progress", "request", b"request", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -377,8 +396,8 @@ class TraceRecord(_message.Message):
 
     @_builtins.property
     def modified_time(self) -> _timestamp_pb2.Timestamp:
-        """When a line last changed this record, by the Learner's clock. It is dropped
-        24 h later.
+        """When a line that says something was last read, by the Learner's clock, at most
+        an hour too early. It is dropped 24 h later.
         """
 
     def __init__(
@@ -421,6 +440,7 @@ class LogFileRecord(_message.Message):
     IDENTITY_HAS_PATH_FIELD_NUMBER: _builtins.int
     INSIDE_LONG_LINE_FIELD_NUMBER: _builtins.int
     READ_TIME_FIELD_NUMBER: _builtins.int
+    TAIL_CHECKSUM_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Where the file was last seen, and thus only a hint."""
     offset_bytes: _builtins.int
@@ -439,6 +459,11 @@ class LogFileRecord(_message.Message):
     """True when the offset stands in a line that is too long to be read: the rest
     of that line, already counted as malformed, is passed over.
     """
+    tail_checksum: _builtins.int
+    """CRC-32 of the last bytes before the offset, at most 256: where they are others,
+    the file was replaced by one that begins alike. 0 when not known; a checksum of
+    0 is written as 1.
+    """
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last read, by the Learner's clock. Of files that are gone, those
@@ -455,10 +480,11 @@ class LogFileRecord(_message.Message):
         identity_has_path: _builtins.bool = ...,
         inside_long_line: _builtins.bool = ...,
         read_time: _timestamp_pb2.Timestamp | None = ...,
+        tail_checksum: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_bytes", b"identity_bytes", "identity_has_path", b"identity_has_path", "inside_long_line", b"inside_long_line", "malformed_line_count", b"malformed_line_count", "offset_bytes", b"offset_bytes", "path", b"path", "read_time", b"read_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_bytes", b"identity_bytes", "identity_has_path", b"identity_has_path", "inside_long_line", b"inside_long_line", "malformed_line_count", b"malformed_line_count", "offset_bytes", b"offset_bytes", "path", b"path", "read_time", b"read_time", "tail_checksum", b"tail_checksum"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,6 +20,7 @@ class GatedEmbedder:
         self.spec = self._embedder.spec
         self.fingerprint = self._embedder.fingerprint
         self.dimension = self._embedder.dimension
+        self.documents_max = self._embedder.documents_max
         self.calls: list[tuple[str, list[str]]] = []
         """The kind and the texts of each call, in the order in which they began."""
         self._open_gate = open_gate
@@ -39,6 +40,9 @@ class GatedEmbedder:
 
     def queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._embed("queries", texts)
+
+    def close(self) -> None:
+        """Holds nothing."""
 
     def _embed(self, kind: str, texts: Sequence[str]) -> NDArray[np.float32]:
         self.calls.append((kind, list(texts)))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from errata.embedding import EmbedderError, EmbedderRejectedError, EmbeddingThread, build_embedder
-from errata.embedding.thread import CACHED_QUERIES_MAX, DOCUMENTS_MAX, QUERIES_MAX
+from errata.embedding.embedder import LOCAL_DOCUMENTS_MAX as DOCUMENTS_MAX
+from errata.embedding.thread import CACHED_QUERIES_MAX, QUERIES_MAX
 from tests.errata.embedding.gated_embedder import BROKEN, REFUSED, GatedEmbedder
 
 

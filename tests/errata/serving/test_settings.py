@@ -29,12 +29,18 @@ WRITTEN: Mapping[str, tuple[str, Any]] = {
     "store_bytes_max": ("3M", 3 << 20),
     "log_dirs": ("team=/logs", (("team", Path("/logs")),)),
     "policy": ("executions", "executions"),
+    "redaction": ("off", "off"),
     "embedder": ("hashing", "hashing"),
+    "reembed": ("yes", True),
+    "openai_base_url": ("http://127.0.0.1:8000/v1/", "http://127.0.0.1:8000/v1"),
+    "openai_api_key": ("sk-1", "sk-1"),
+    "openai_api_key_file": ("a/b", Path("a/b")),
     "deletions_kept_s": ("90m", 5_400),
     "deletions_kept_min": ("7", 7),
     "deletions_kept_max": ("9", 9),
     "learner": ("learner:1", "learner:1"),
     "namespaces": ("team", ("team",)),
+    "snapshot_dir": ("a/b", Path("a/b")),
     "metrics_listen": ("[::1]:0", "[::1]:0"),
     "log_level": ("debug", "debug"),
 }
@@ -67,8 +73,55 @@ def test_nothing_given_is_the_defaults(config_class: Any, parse: Parse) -> None:
 def test_each_flag_and_each_variable_sets_its_field(config_class: Any, parse: Parse) -> None:
     for name, setting in fields_of(config_class):
         written, value = WRITTEN[name]
-        assert getattr(parse([setting.flag, written], {}), name) == value
+        flag = [setting.flag] if setting.is_switch else [setting.flag, written]
+        if not setting.is_secret:
+            assert getattr(parse(flag, {}), name) == value
         assert getattr(parse([], {setting.variable: written}), name) == value
+
+
+@each_service
+def test_a_secret_is_taken_from_its_variable_alone_and_is_never_shown(
+    config_class: Any, parse: Parse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secrets = [(name, setting) for name, setting in fields_of(config_class) if setting.is_secret]
+    assert secrets
+    for name, setting in secrets:
+        assert setting.variable not in refusal(parse, [setting.flag, "sk-1"], {}, capsys).split("Did you")[0]
+        config = parse([], {setting.variable: "sk-1"})
+        assert getattr(config, name) == "sk-1"
+        assert "sk-1" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("yes", True), ("1", True), ("TRUE", True), ("no", False), ("0", False)]
+)
+def test_the_variable_of_a_switch_says_yes_or_no(written: str, read: bool) -> None:  # noqa: FBT001 - a parameter
+    assert learner_config.parse([], {"ERRATA_REEMBED": written}).reembed is read
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(learner_config.parse, [], {"ERRATA_REEMBED": "maybe"}, capsys)
+    assert "--reembed" in said
+    assert "neither yes nor no" in said
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", "127.0.0.1:8000", "ftp://host/v1", "http://", "http:///v1", "http://host:port/v1"),
+        *("http://host/v1?key=1", "http://host/v1#1", "http://ho st/v1", "http://[::1/v1", "https://hóst/v1"),
+    ],
+)
+def test_what_is_no_url_of_a_server_is_refused(written: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "https://api.openai.com/v1" in refusal(
+        learner_config.parse, [f"--openai-base-url={written}"], {}, capsys
+    )
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(learner_config.parse, ["--openai-base-url", "https://me:hidden@host/v1"], {}, capsys)
+    assert "password" in said
+    assert "hidden" not in said
 
 
 @each_service
@@ -78,7 +131,7 @@ def test_each_default_is_of_the_type_of_its_field_and_reads_as_it_is_shown(
     hints = get_type_hints(config_class)
     for name, setting in fields_of(config_class):
         default = getattr(config_class(), name)
-        if default in (None, ()):
+        if default in (None, (), "", False):
             continue
         assert isinstance(default, hints[name])
         assert getattr(parse([setting.flag, setting.show(default)], {}), name) == default
@@ -172,7 +225,7 @@ def test_help_teaches_every_flag_with_its_variable_and_examples(
     assert caught.value.code == 0
     assert "Examples:" in said
     for _, setting in fields_of(config_class):
-        assert setting.flag in said
+        assert setting.is_secret or setting.flag in said
         assert setting.variable in said
 
 

@@ -1,0 +1,1 @@
+"""The format private to the RAG service."""

@@ -1,0 +1,1 @@
+"""Generated messages of the snapshot: never edited, see `make generate`."""
