@@ -16,10 +16,18 @@ import contextlib
 import importlib.metadata
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
+from typing import TypeVar
 
-from errata.embedding import Embedder, EmbedderError, EmbeddingThread, build_embedder
+from errata.embedding import (
+    Embedder,
+    EmbedderError,
+    EmbedderSettings,
+    EmbeddingThread,
+    build_embedder,
+    check_embedder,
+)
 from errata.serving import logs
 from errata.serving.metrics import RpcMetrics, new_registry, start_metrics_server
 from errata.serving.process import StartError, Stop, run, write_address_file
@@ -28,6 +36,9 @@ from errata.text import REDACTION_RULES_HASH
 from errata.v1 import learner_pb2
 from learner_service.analyzer.analyzer import Analyzer
 from learner_service.analyzer.directories import LogDirectory
+from learner_service.analyzer.metrics import AnalyzerMetrics
+from learner_service.backfill import Backfills
+from learner_service.backfill_feed import BackfillFeed
 from learner_service.backoff import ExponentialBackoff
 from learner_service.change_feed import ChangeFeed, EmbedderIdentity
 from learner_service.clock import MonotonicClock
@@ -35,12 +46,13 @@ from learner_service.config import LearnerConfig, parse
 from learner_service.derive import Policy
 from learner_service.errors import StoreError
 from learner_service.keys import BlockKey
-from learner_service.learner_metrics import LearnerMetrics
+from learner_service.learner_metrics import LearnerMetrics, ReconcileMetrics
 from learner_service.learning import Learning
 from learner_service.maintenance import DeletionLimits, Maintenance
 from learner_service.queue_metrics import QueueMetrics
 from learner_service.reconciler import Reconciler
 from learner_service.recorder import Recorder, record_events
+from learner_service.reembed import Reembedding
 from learner_service.service import STATUSES, Identity, LearnerServicer
 from learner_service.start import adopt_embedder, adopt_policy, adopt_redaction
 from learner_service.store import Store
@@ -51,6 +63,8 @@ SWITCH_INTERVAL_S = 0.0005
 computes takes as long as this. Python's 5 ms would slow a commit tenfold; see `bench/interpreter_lock.py`."""
 
 SERVICE = learner_pb2.DESCRIPTOR.services_by_name["LearnerService"]
+
+T = TypeVar("T")
 
 log = logs.get_logger()
 
@@ -66,15 +80,19 @@ def main() -> None:
 async def serve(config: LearnerConfig, stop: Stop) -> None:
     """Starts every part, serves until asked to stop, and ends them in the opposite order."""
     started_us = _wall_us()
-    embedder = await _embedder(config.embedder)
-    identity = EmbedderIdentity(
-        spec=embedder.spec, fingerprint=embedder.fingerprint, dimension=embedder.dimension
-    )
     policy = Policy(config.policy)
+    redaction = config.redaction == "on"
     async with contextlib.AsyncExitStack() as closing:
+        # Before a store is made that a slip of the pen would leave behind.
+        await _off_the_loop(partial(check_embedder, config.embedder), config)
         store = closing.enter_context(_store(config))
-        await adopt_embedder(store, identity.fingerprint)
-        await adopt_redaction(store, REDACTION_RULES_HASH)
+        embedder = await _embedder(config, store)
+        closing.callback(embedder.close)
+        identity = EmbedderIdentity(
+            spec=embedder.spec, fingerprint=embedder.fingerprint, dimension=embedder.dimension
+        )
+        reembed = await adopt_embedder(store, identity.fingerprint, reembed=config.reembed)
+        await adopt_redaction(store, REDACTION_RULES_HASH if redaction else None)
         await adopt_policy(store, policy)
 
         registry = new_registry()
@@ -87,23 +105,34 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
         )
         reconciler = Reconciler(store=store, embedder=embedding, identity=identity, policy=policy)
         learning = Learning(store=store, reconciler=reconciler, queue=queue, wall_us=_wall_us)
-        feed = ChangeFeed(store, identity)
+        backfill_feed = BackfillFeed(store, learning.learn_again, MonotonicClock())
+        learning.listen(backfill_feed)
+        learning.listen(ReconcileMetrics(registry))
+        reembedding = Reembedding(store, embedder=embedding, identity=identity, registry=registry)
+        if reembed:
+            reembedding.begin()
+        feed = ChangeFeed(store, identity, check_ready=reembedding.check)
         feed.follow_commits(asyncio.get_running_loop())
+        analyzer_metrics = AnalyzerMetrics(registry)
         analyzer = Analyzer(
             store=store,
             record_events=record_events,
             directories=[LogDirectory(namespace, path) for namespace, path in config.log_dirs],
             notify=learning.notify,
             clock_us=_wall_us,
+            redaction=redaction,
+            meter=analyzer_metrics,
         )
+        analyzer_metrics.show_lag(analyzer.lag)
         server = GrpcServer(
             services=[
                 Service(
                     SERVICE,
                     LearnerServicer(
                         store=store,
-                        recorder=Recorder(store, learning.notify),
+                        recorder=Recorder(store, learning.notify, redaction=redaction),
                         learning=learning,
+                        backfills=Backfills(store, backfill_feed.wake),
                         feed=feed,
                         logs=analyzer,
                         identity=Identity(
@@ -114,7 +143,6 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
                         ),
                         wall_us=_wall_us,
                     ),
-                    unserved=frozenset({"Backfill", "GetBackfill"}),
                 )
             ],
             statuses=STATUSES,
@@ -145,18 +173,32 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
             policy=policy.value,
             embedder=identity.fingerprint,
         )
-        async with _running([learning.run(), analyzer.run(), maintenance.run()], stop):
+        async with _running(
+            [_learn(reembedding, learning), backfill_feed.run(), analyzer.run(), maintenance.run()], stop
+        ):
             await stop.wait()
         await server.drain(feed.drain)
         log.info("the Learner has ended")
 
 
-async def _embedder(spec: str) -> Embedder:
+async def _embedder(config: LearnerConfig, store: Store) -> Embedder:
+    settings = EmbedderSettings(
+        openai_base_url=config.openai_base_url,
+        openai_api_key=config.openai_api_key,
+        openai_api_key_file=config.openai_api_key_file,
+    )
+    with store.read() as transaction:
+        held = (transaction.embedder_fingerprint, transaction.target_fingerprint)
+    build = partial(build_embedder, config.embedder, settings, held=() if config.reembed else held)
+    return await _off_the_loop(build, config)
+
+
+async def _off_the_loop(call: Callable[[], T], config: LearnerConfig) -> T:
+    """What a call about the embedder returns: it may take a second, in which a signal must still be heard."""
     try:
-        # Loading weights takes a second, in which a signal must still be heard.
-        return await asyncio.to_thread(build_embedder, spec)
+        return await asyncio.to_thread(call)
     except EmbedderError as error:
-        raise StartError(f"--embedder {spec}: {error}") from error
+        raise StartError(f"--embedder {config.embedder}: {error}") from error
 
 
 def _store(config: LearnerConfig) -> Store:
@@ -164,6 +206,12 @@ def _store(config: LearnerConfig) -> Store:
         return Store.open(config.store_dir, clock_us=_wall_us, bytes_max=config.store_bytes_max)
     except StoreError as error:
         raise StartError(str(error)) from error
+
+
+async def _learn(reembedding: Reembedding, learning: Learning) -> None:
+    """Learns for ever, once every vector is of the embedder."""
+    await reembedding.run()
+    await learning.run()
 
 
 @contextlib.asynccontextmanager

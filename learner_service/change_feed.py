@@ -11,7 +11,7 @@ Watchers that stand at the same place receive the same bytes, encoded once.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from errata import digest
@@ -28,7 +28,6 @@ from learner_service.errors import EmbedderMismatchError
 from learner_service.store import Commit, Store
 from learner_service.tokens import WatchPosition
 from learner_service.transactions import ReadTransaction
-from learner_service.waiting import comes_within
 
 BATCH_BYTES_MAX: Final = 256 * 1024
 """Smaller batches sync several times slower; larger ones gain little and delay the first."""
@@ -85,11 +84,35 @@ class Chunk(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class _Watcher:
-    """One open stream."""
+    """One open stream. There may be thousands: an Event and a timeout each would be 1.2 KiB more."""
 
     options: WatchOptions
     cursor: int = 0
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    woken: bool = False
+    """Whether there may be news; for the stream to clear before it looks."""
+    _waiting: "asyncio.Future[None] | None" = None
+
+    def wake(self) -> None:
+        """Says that there may be news."""
+        self.woken = True
+        self._stop_waiting()
+
+    async def woken_within(self, seconds: float) -> bool:
+        """Waits until there may be news; False when there was none in time."""
+        if not self.woken:
+            loop = asyncio.get_running_loop()
+            self._waiting = loop.create_future()
+            alarm = loop.call_later(seconds, self._stop_waiting)
+            try:
+                await self._waiting
+            finally:
+                alarm.cancel()
+                self._waiting = None
+        return self.woken
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 class ChangeFeed:
@@ -100,9 +123,19 @@ class ChangeFeed:
         store: Store,
         embedder: EmbedderIdentity,
         *,
+        check_ready: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """Has no streams yet.
+
+        Args:
+            store: whose changes are streamed.
+            embedder: of the vectors in it.
+            check_ready: raises ReembeddingError while they are of another one too.
+            jitter: spreads bookmarks, in [0, 1).
+        """
         self._store = store
+        self._check_ready = check_ready
         self._embedder = embedder
         self._jitter = jitter
         self._watchers: set[_Watcher] = set()
@@ -122,8 +155,10 @@ class ChangeFeed:
 
         Raises:
             TokenMalformedError: the token cannot be read.
+            ReembeddingError: the vectors in the store are of two embedders, for a while.
             EmbedderMismatchError: the watcher has another embedder than the store.
         """
+        self._check_ready()
         wanted = options.embedder_fingerprint
         if wanted and wanted != self._embedder.fingerprint:
             raise EmbedderMismatchError(want=wanted, got=self._embedder.fingerprint)
@@ -142,7 +177,7 @@ class ChangeFeed:
         """Ends every stream with Draining, and each later one at once; returns when all have ended."""
         self._draining = True
         for watcher in self._watchers:
-            watcher.wake.set()
+            watcher.wake()
         while self._watchers:
             self._watcher_gone.clear()
             await self._watcher_gone.wait()
@@ -163,7 +198,7 @@ class ChangeFeed:
         position = held if held is not None else self._start(watcher.options)
         bookmark_due = True
         while not self._draining:
-            watcher.wake.clear()
+            watcher.woken = False
             chunk = await self._read(position, watcher.options)
             # A wake may come for a change that was read already: then there is nothing to say.
             news = bookmark_due or chunk.position != position
@@ -177,7 +212,7 @@ class ChangeFeed:
     async def _bookmark_due(self, watcher: _Watcher) -> bool:
         """Waits for a commit that touches the stream, or until a bookmark is due; True for the latter."""
         interval_s = watcher.options.bookmark_interval_s * (1 - _JITTER * self._jitter())
-        return not await comes_within(watcher.wake, interval_s)
+        return not await watcher.woken_within(interval_s)
 
     async def _read(self, position: WatchPosition, options: WatchOptions) -> Chunk:
         # No await between taking the count and using the cache: a commit cannot come between them.
@@ -234,7 +269,7 @@ class ChangeFeed:
         for watcher in self._watchers:
             wanted = watcher.options.namespaces
             if not wanted or not wanted.isdisjoint(commit.changed_namespaces):
-                watcher.wake.set()
+                watcher.wake()
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[Commit], None], commit: Commit) -> None:

@@ -1,7 +1,7 @@
 """The Learner's configuration; the only place where it reads flags and the environment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +40,18 @@ class LearnerConfig:
     """Namespace and directory of the logs to follow."""
     policy: str = "corrections"
     """What is learned from: `corrections` or `executions`."""
+    redaction: str = "on"
+    """Whether secrets are taken out of what comes in: `on` or `off`."""
     embedder: str = "minilm"
     """NAME[:ARGUMENT], checked for its form only."""
+    reembed: bool = False
+    """Whether every example is embedded anew when the store was filled with another embedder."""
+    openai_base_url: str = "https://api.openai.com/v1"
+    """Of the server that the embedder `openai` asks; without a slash at its end."""
+    openai_api_key: str = field(default="", repr=False)
+    """Empty for none."""
+    openai_api_key_file: Path | None = None
+    """Holds the key, instead of `openai_api_key`."""
     deletions_kept_s: int = 24 * 3_600
     """How long a deletion is remembered, in seconds."""
     deletions_kept_min: int = 100_000

@@ -47,3 +47,14 @@ class EmbedderMismatchError(LearnerError):
         )
         self.want = want
         self.got = got
+
+
+class ReembeddingError(LearnerError):
+    """The vectors in the store are of two embedders: every example is being embedded anew."""
+
+    def __init__(self, *, done_count: int, total_count: int) -> None:
+        super().__init__(
+            f"every example is being embedded anew, {done_count} of {total_count} are done; call again later"
+        )
+        self.done_count = done_count
+        self.total_count = total_count

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from errata.v1.learner_pb2 import ExampleUpdate
+from learner_service.backfill_rows import cursor_us, has_ended
 from learner_service.keys import BlockKey
 from learner_service.transactions import ReadTransaction, Tally
 
@@ -20,6 +21,7 @@ def problems(transaction: ReadTransaction) -> Iterator[str]:
     yield from _log_problems(transaction)
     yield from _block_problems(transaction)
     yield from _queue_problems(transaction)
+    yield from _backfill_problems(transaction)
     for _ in transaction.log_files():
         pass  # reading is checking
 
@@ -88,3 +90,27 @@ def _queue_problems(transaction: ReadTransaction) -> Iterator[str]:
             yield f"pending: {key} waits, but is {'forgotten' if block else 'not a block'}"
     if parked != transaction.queue_summary().parked_block_count:
         yield f"meta: {transaction.queue_summary().parked_block_count} parked blocks, the rows give {parked}"
+
+
+def _backfill_problems(transaction: ReadTransaction) -> Iterator[str]:
+    backfills = transaction.backfills
+    running = set(backfills.running_ids())
+    changed_us = {modified_us for modified_us, _ in transaction.blocks_before()}
+    for backfill_id, record in backfills.all():
+        progress = record.progress
+        if has_ended(record) == (backfill_id in running):
+            yield f"backfills: {backfill_id} is said to run, and to have ended, or neither"
+        running.discard(backfill_id)
+        left = backfills.left_count(backfill_id)
+        if record.counted and progress.matched_block_count != progress.done_block_count + left:
+            yield (
+                f"backfills: {backfill_id} matched {progress.matched_block_count} blocks, of which "
+                f"{progress.done_block_count} are done and {left} are not"
+            )
+        if max(progress.changed_block_count, progress.failed_block_count) > progress.done_block_count:
+            yield f"backfills: {backfill_id} counts more blocks as changed or failed than as done"
+        for modified_us in backfills.done_times(backfill_id):
+            if modified_us < cursor_us(record) or modified_us not in changed_us:
+                yield f"backfills: {backfill_id} has done a block of {modified_us}, where none is left"
+    for backfill_id in running:
+        yield f"backfills: {backfill_id} is said to run, and is unknown"

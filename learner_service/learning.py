@@ -4,6 +4,8 @@ The queue is the in-memory face of the durable `pending` table. It is filled thr
 goes round the keys: what was just recorded enters directly while there is room; the rest follows as room
 appears.
 A crash loses nothing, because whatever waits, waits in the store.
+
+Live work never waits for what a backfill embeds: a batch is of one lane.
 """
 
 import asyncio
@@ -11,12 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 from errata.embedding import EmbedderError
 from errata.serving.logs import get_logger
+from errata.store.v1.store_pb2 import PendingRecord
+from errata.v1.learner_pb2 import NOT_LEARNED_REASON_ERROR, RECONCILE_OUTCOME_FAILED
+from learner_service.backfill_rows import Reconciled
 from learner_service.errors import BlockNotFoundError, StoreFullError
 from learner_service.keys import BlockKey
+from learner_service.lanes import Lane
 from learner_service.reconciler import Deferred, Reconciler, Result, Settled, Superseded
 from learner_service.store import Store
 from learner_service.transactions import WriteTransaction
@@ -57,6 +63,16 @@ class _Waiter:
             self.done.set()
 
 
+class Listener(Protocol):
+    """Is told how each turn of a block ended, on the event loop."""
+
+    def settled(self, key: BlockKey, result: Settled | Superseded | None) -> None:
+        """The turn is over; a block that was superseded is live work again. None: there is no such block."""
+
+    def put_off(self, key: BlockKey) -> None:
+        """The block failed in a way that may pass, and gets another turn after a while."""
+
+
 class Learning:
     """Runs on one event loop. `run` does the work; the other methods may be called before it starts."""
 
@@ -76,9 +92,21 @@ class Learning:
         self._window_keys = window_keys
         # True while the last round of the window did not reach the end of `pending`.
         self._more_on_disk = True
+        # True when something found no room since the last round began, which may have passed its key by.
+        self._overflowed = False
         self._feed_wanted = asyncio.Event()
         self._feed_wanted.set()
         self._waiters: dict[BlockKey, list[_Waiter]] = {}
+        self._listeners: list[Listener] = []
+
+    def listen(self, listener: Listener) -> None:
+        """Tells somebody of every turn from now on."""
+        self._listeners.append(listener)
+
+    def learn_again(self, keys: Iterable[BlockKey]) -> None:
+        """Queues blocks of a backfill, behind all that people have just done."""
+        for key in keys:
+            self._queue.add(key, Lane.BACKFILL)
 
     def notify(self, changed: AbstractSet[BlockKey]) -> None:
         """Queues blocks that changed; those for which the window has no room wait on disk."""
@@ -86,6 +114,7 @@ class Learning:
         for key in islice(changed, max(room, 0)):
             self._queue.add(key)
         if room < len(changed):
+            self._overflowed = True
             self._feed_wanted.set()
 
     async def run(self) -> None:
@@ -109,9 +138,12 @@ class Learning:
                 if result is None:
                     raise BlockNotFoundError(key)
                 if isinstance(result, Deferred):
+                    # The claim took it out of the queue.
+                    self._put_off(key)
                     raise result.error
                 if isinstance(result, Settled):
-                    self._settled(key)
+                    self._queue.forget(key)
+                    self._settled(key, result)
                     return result
                 # The block changed under us: what is wanted is the answer for what it now is.
 
@@ -145,8 +177,10 @@ class Learning:
             self._feed_wanted.clear()
             self._more_on_disk = True
             while self._more_on_disk and self._has_room:
+                if after is None:
+                    self._overflowed = False
                 after = self._feed_some(after)
-                self._more_on_disk = after is not None
+                self._more_on_disk = after is not None or self._overflowed
                 await asyncio.sleep(0)
 
     @property
@@ -173,56 +207,64 @@ class Learning:
     async def _work(self) -> None:
         while True:
             keys = await self._queue.get_batch(BATCH_KEYS_MAX)
+            parts = {lane: [key for key in keys if self._queue.lane_of(key) is lane] for lane in Lane}
             try:
-                await self._reconcile(keys)
+                for lane, part in parts.items():
+                    await self._reconcile(part, lane)
+                    while part:
+                        self._queue.done(part.pop())
             finally:
-                for key in keys:
+                for key in (key for part in parts.values() for key in part):
                     self._queue.done(key)
                 if self._more_on_disk and self._has_room:
                     self._feed_wanted.set()
 
-    async def _reconcile(self, keys: Sequence[BlockKey]) -> None:
+    async def _reconcile(self, keys: Sequence[BlockKey], lane: Lane) -> None:
+        if not keys:
+            return
         try:
-            results = await self._reconciler.reconcile(keys)
+            results = await self._reconciler.reconcile(keys, lane)
         except StoreFullError as error:
             # Nothing can be noted in a full store: the failure is counted in memory alone.
             log.warning("learning waits for room in the store", reason=str(error))
             for key in keys:
-                self._queue.add_rate_limited(key)
+                self._put_off(key)
         except Exception as error:  # noqa: BLE001 - one block must not end learning for all others
-            await self._reconcile_apart(keys, error)
+            await self._reconcile_apart(keys, lane, error)
         else:
             await self._settle(keys, results)
 
-    async def _reconcile_apart(self, keys: Sequence[BlockKey], error: Exception) -> None:
+    async def _reconcile_apart(self, keys: Sequence[BlockKey], lane: Lane, error: Exception) -> None:
         """Finds the block that breaks its batch; it is tried again a few times, then parked."""
         if len(keys) > 1:
             for key in keys:
-                await self._reconcile([key])
+                await self._reconcile([key], lane)
             return
         (key,) = keys
         attempt = self._queue.num_requeues(key) + 1
         log.error("a block cannot be reconciled", block_id=key.id, attempt=attempt, exc_info=error)
         if attempt < ATTEMPTS_MAX:
-            self._queue.add_rate_limited(key)
+            self._put_off(key)
             return
         await self._note(lambda transaction: _park(transaction, key, repr(error)))
         self._queue.forget(key)
-        self._settled(key)
+        self._settled(key, Settled(RECONCILE_OUTCOME_FAILED, NOT_LEARNED_REASON_ERROR, None))
 
     async def _settle(self, keys: Iterable[BlockKey], results: Mapping[BlockKey, Result]) -> None:
         failures: dict[BlockKey, tuple[EmbedderError, float]] = {}
         for key in keys:
             match results.get(key):
-                case Settled():
+                case Settled() as settled:
                     self._queue.forget(key)
-                    self._settled(key)
-                case Superseded():
+                    self._settled(key, settled)
+                case Superseded() as superseded:
                     self._queue.add(key)
+                    self._tell(key, superseded)
                 case Deferred(error):
-                    failures[key] = (error, self._queue.add_rate_limited(key))
+                    failures[key] = (error, self._put_off(key))
                 case None:
                     self._queue.forget(key)
+                    self._tell(key, None)
         if failures:
             some_error, delay_s = next(iter(failures.values()))
             log.warning(
@@ -241,19 +283,35 @@ class Learning:
         except StoreFullError as error:
             log.warning("a failure could not be noted", reason=str(error))
 
-    def _settled(self, key: BlockKey) -> None:
+    def _settled(self, key: BlockKey, result: Settled) -> None:
         for waiter in self._waiters.get(key, ()):
             waiter.settle(key)
+        self._tell(key, result)
+
+    def _tell(self, key: BlockKey, result: Settled | Superseded | None) -> None:
+        for listener in self._listeners:
+            listener.settled(key, result)
+
+    def _put_off(self, key: BlockKey) -> float:
+        """Gives a block that failed another turn after a while; returns after how many seconds."""
+        delay_s = self._queue.add_rate_limited(key)
+        for listener in self._listeners:
+            listener.put_off(key)
+        return delay_s
 
 
 def _park(transaction: WriteTransaction, key: BlockKey, error: str) -> None:
-    row = transaction.pending(key)
-    if row is None:
+    block = transaction.block(key)
+    if block is None or block.forgotten:
         return
+    # A block of a backfill has no row before it fails.
+    row = transaction.pending(key) or PendingRecord()
     row.parked = True
     row.failed_attempt_count = ATTEMPTS_MAX
     row.last_error = error
     transaction.put_pending(key, row)
+    modified_us = block.modified_time.ToMicroseconds()
+    transaction.backfills.count([Reconciled(key, modified_us, changed=False, failed=True)])
 
 
 def _note_failures(
@@ -265,7 +323,12 @@ def _note_failures(
     for key, (error, delay_s) in failures.items():
         row = transaction.pending(key)
         if row is None:
+            # A backfill remembers its blocks itself.
             continue
+        if row.parked:
+            # A backfill brought it back: from here on it waits for its turn again.
+            row.parked = False
+            row.enqueued_time.FromMicroseconds(now_us)
         row.failed_attempt_count += 1
         row.last_error = str(error)
         row.retry_time.FromMicroseconds(now_us + int(delay_s * 1_000_000))

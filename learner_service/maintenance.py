@@ -1,4 +1,4 @@
-"""Forgets, in the background, what only takes room: old deletions and old traces.
+"""Forgets, in the background, what only takes room: old deletions, old traces, and backfills that ended.
 
 In small transactions, so that nobody waits for one. A pass that is cut short is taken up by the next.
 """
@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 from errata.serving.logs import get_logger
+from learner_service.backfill_rows import has_ended
 from learner_service.errors import StoreFullError
 from learner_service.store import Store
 from learner_service.transactions import WriteTransaction
@@ -23,6 +24,12 @@ DROPPED_MAX: Final = 500
 
 TRACES_KEPT_S: Final = 24 * 3_600
 """After its last line. A line that says of a trace that it was an evaluation may come that late."""
+
+BACKFILLS_KEPT_S: Final = 30 * 24 * 3_600
+"""After the end of one. Until then its ID means that one, and GetBackfill tells of it."""
+
+BACKFILLS_KEPT_MAX: Final = 1_000
+"""Of those that have ended; more lose the ones that ended first."""
 
 log = get_logger()
 
@@ -68,6 +75,9 @@ class Maintenance:
         for start in range(0, len(old), DROPPED_MAX):
             part = old[start : start + DROPPED_MAX]
             await self._store.write(partial(_drop_traces, traces=part, before_us=before_us))
+        ended = await asyncio.to_thread(self._old_backfills, self._wall_us() - BACKFILLS_KEPT_S * 1_000_000)
+        for start in range(0, len(ended), DROPPED_MAX):
+            await self._store.write(partial(_drop_backfills, backfill_ids=ended[start : start + DROPPED_MAX]))
 
     def _drop_deletions(self, transaction: WriteTransaction) -> int:
         return transaction.compact(
@@ -85,6 +95,28 @@ class Maintenance:
                 if modified_us < before_us
             )
             return list(islice(old, 100 * DROPPED_MAX))
+
+    def _old_backfills(self, before_us: int) -> list[str]:
+        with self._store.read() as transaction:
+            ended = sorted(
+                (record.progress.end_time.ToMicroseconds(), backfill_id)
+                for backfill_id, record in transaction.backfills.all()
+                if has_ended(record)
+            )
+        surplus_count = len(ended) - BACKFILLS_KEPT_MAX
+        return [
+            backfill_id
+            for number, (ended_us, backfill_id) in enumerate(ended)
+            if ended_us < before_us or number < surplus_count
+        ]
+
+
+def _drop_backfills(transaction: WriteTransaction, backfill_ids: Iterable[str]) -> None:
+    for backfill_id in backfill_ids:
+        record = transaction.backfills.get(backfill_id)
+        # A name may have been given anew since it was looked at.
+        if record is not None and has_ended(record):
+            transaction.backfills.drop(backfill_id)
 
 
 def _drop_traces(transaction: WriteTransaction, traces: Iterable[tuple[str, str]], before_us: int) -> None:

@@ -8,7 +8,7 @@ embedding and no revision, and what keeps its question keeps its vector.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from errata.v1.learner_pb2 import (
     NotLearnedReason,
     ReconcileOutcome,
 )
+from learner_service.backfill_rows import Reconciled
 from learner_service.change_feed import EmbedderIdentity
 from learner_service.derive import (
     EXAMPLE_BYTES_MAX,
@@ -41,8 +42,14 @@ from learner_service.derive import (
     vector_reusable,
 )
 from learner_service.keys import BlockKey
+from learner_service.lanes import Lane
 from learner_service.store import Store
 from learner_service.transactions import ReadTransaction, WriteTransaction
+
+BACKFILL_TEXTS_MAX: Final = 2
+"""Texts of a backfill that are embedded at once: with a model, some 10 ms, which is what live work waits."""
+
+_CHANGED: Final = frozenset({RECONCILE_OUTCOME_CREATED, RECONCILE_OUTCOME_UPDATED, RECONCILE_OUTCOME_DELETED})
 
 
 class DocumentEmbedder(Protocol):
@@ -96,6 +103,11 @@ class _Plan:
     failure: str = ""
     """Why it failed for good, for people. The example that there was stays."""
 
+    @property
+    def lacks_vector(self) -> bool:
+        """Whether something must be embedded before it can be carried out."""
+        return self.wanted is not None and not self.wanted.embedding
+
 
 class Reconciler:
     """See the module. Any number of calls at once, but never two for one block."""
@@ -108,15 +120,16 @@ class Reconciler:
         self._identity = identity
         self._policy = policy
 
-    async def reconcile(self, keys: Sequence[BlockKey]) -> Mapping[BlockKey, Result]:
+    async def reconcile(self, keys: Sequence[BlockKey], lane: Lane = Lane.LIVE) -> Mapping[BlockKey, Result]:
         """Brings the examples of some blocks up to date, durably. Keys that name no block are left out.
 
-        Embedding is done for all of them together, and so is the write.
+        The write is one for all of them, and so is the embedding of live work; a backfill lets others in
+        between.
 
         Raises:
             StoreFullError: there is no room; nothing changed.
         """
-        plans, deferred = await self._embed(self._plan(keys))
+        plans, deferred = await self._embed(self._plan(keys), lane)
         if not plans:
             return deferred
         results = await self._store.write(lambda transaction: _carry_out(transaction, plans))
@@ -148,16 +161,18 @@ class Reconciler:
                 wanted.embedding = stored.example.embedding
         return plan
 
-    async def _embed(self, plans: list[_Plan]) -> tuple[list[_Plan], dict[BlockKey, Result]]:
+    async def _embed(self, plans: list[_Plan], lane: Lane) -> tuple[list[_Plan], dict[BlockKey, Result]]:
         """Gives every plan its vector; returns those that can be carried out, and those that must wait."""
-        lacking = [plan for plan in plans if plan.wanted is not None and not plan.wanted.embedding]
+        lacking = [plan for plan in plans if plan.lacks_vector]
+        at_once = BACKFILL_TEXTS_MAX if lane is Lane.BACKFILL else max(len(lacking), 1)
         deferred: dict[BlockKey, Result] = {}
         try:
-            await self._embed_together(lacking)
+            for start in range(0, len(lacking), at_once):
+                await self._embed_together(lacking[start : start + at_once])
         except EmbedderError:
             # One text may be what fails: alone, each gets what is its own.
             for plan in lacking:
-                if (error := await self._embed_alone(plan)) is not None:
+                if plan.lacks_vector and (error := await self._embed_alone(plan)) is not None:
                     deferred[plan.key] = Deferred(error)
         return [plan for plan in plans if plan.key not in deferred], deferred
 
@@ -182,7 +197,15 @@ class Reconciler:
 
 
 def _carry_out(transaction: WriteTransaction, plans: Iterable[_Plan]) -> dict[BlockKey, Result]:
-    return {plan.key: _carry_out_one(transaction, plan) for plan in plans}
+    results: dict[BlockKey, Result] = {}
+    counted: list[Reconciled] = []
+    for plan in plans:
+        result = results[plan.key] = _carry_out_one(transaction, plan)
+        if isinstance(result, Settled):
+            failed = result.outcome == RECONCILE_OUTCOME_FAILED
+            counted.append(Reconciled(plan.key, plan.modified_us, result.outcome in _CHANGED, failed))
+    transaction.backfills.count(counted)
+    return results
 
 
 def _carry_out_one(transaction: WriteTransaction, plan: _Plan) -> Result:

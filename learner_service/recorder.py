@@ -26,22 +26,30 @@ Notify = Callable[[AbstractSet[BlockKey]], None]
 class Recorder:
     """Records the events of requests and tells of the blocks that changed."""
 
-    def __init__(self, store: Store, notify: Notify) -> None:
+    def __init__(self, store: Store, notify: Notify, *, redaction: bool = True) -> None:
+        """Takes its parts.
+
+        Args:
+            store: gets the blocks.
+            notify: is told of those that changed.
+            redaction: False stores secrets as they come.
+        """
         self._store = store
         self._notify = notify
+        self._redaction = redaction
 
     async def record(self, events: Sequence[BlockEvent]) -> AbstractSet[BlockKey]:
         """Records events, all or none, and returns the blocks that changed once that is durable.
 
         Args:
-            events: validated; secrets in them are redacted in place.
+            events: validated; secrets in them are redacted in place, unless redaction is off.
 
         Raises:
             StoreFullError: there is no room; nothing was recorded.
         """
-        if sum(event.ByteSize() for event in events) > INLINE_BYTES_MAX:
+        if self._redaction and sum(event.ByteSize() for event in events) > INLINE_BYTES_MAX:
             await asyncio.to_thread(_redact, events)
-        else:
+        elif self._redaction:
             _redact(events)
         changed = await self._store.write(lambda transaction: record_events(transaction, events))
         if changed:
@@ -62,12 +70,14 @@ def record_events(transaction: WriteTransaction, events: Iterable[BlockEvent]) -
         key = BlockKey(event.namespace, event.block_id)
         if key not in folded:
             folded[key] = transaction.block(key) or BlockRecord()
-        record = fold(folded[key], event)
-        if record is not None:
-            folded[key] = record
+        after = fold(folded[key], event)
+        if after is not None:
+            folded[key] = after
             changed.add(key)
-    for key in changed:
-        transaction.put_block(key, folded[key])
+    # In the order of the events, so that a list by time shows blocks of one request in that order too.
+    for key, record in folded.items():
+        if key in changed:
+            transaction.put_block(key, record)
     return changed
 
 

@@ -17,12 +17,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from errata import digest
 from errata.embedding import EmbedderError, EmbedderRejectedError
 from errata.serving.fields import (
+    check_backfill_id,
     check_block_id,
     check_labels,
     check_namespace,
     check_namespaces,
     duration_s,
     page_size,
+    timestamp_us,
 )
 from errata.serving.server import Call
 from errata.serving.statuses import StatusRule, StatusTable
@@ -30,11 +32,13 @@ from errata.v1 import learner_pb2 as pb
 from errata.v1.block_pb2 import BlockLog
 from errata.v1.example_pb2 import Example
 from learner_service.analyzer.following import FileStatus
+from learner_service.backfill import BackfillNotFoundError, Backfills, TooManyBackfillsError
 from learner_service.change_feed import ChangeFeed, EmbedderIdentity, WatchOptions
 from learner_service.derive import Policy
 from learner_service.errors import (
     BlockNotFoundError,
     EmbedderMismatchError,
+    ReembeddingError,
     StoreFullError,
     TokenMalformedError,
 )
@@ -61,6 +65,9 @@ LISTED_ROWS_MAX: Final = 2_000
 
 BLOCK_BYTES_MAX: Final = 4 * 1024 * 1024
 """Size of a GetBlock answer above which outputs are left out."""
+
+BACKFILL_NAMESPACES_MAX: Final = 1_000
+"""Namespaces of one Backfill: they are looked through for each block that changes while it runs."""
 
 EXAMPLES_PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
 
@@ -94,6 +101,7 @@ class LearnerServicer:
         store: Store,
         recorder: Recorder,
         learning: Learning,
+        backfills: Backfills,
         feed: ChangeFeed,
         logs: LogFollower,
         identity: Identity,
@@ -102,6 +110,7 @@ class LearnerServicer:
         self._store = store
         self._recorder = recorder
         self._learning = learning
+        self._backfills = backfills
         self._feed = feed
         self._logs = logs
         self._identity = identity
@@ -126,6 +135,23 @@ class LearnerServicer:
             with self._store.read() as transaction:
                 token = state_token(transaction, settled.revision)
         return pb.ReconcileResponse(outcome=settled.outcome, reason=settled.reason, token=token)
+
+    async def backfill(self, request: pb.BackfillRequest, call: Call) -> pb.BackfillResponse:
+        """Begins to learn again from what changed."""
+        del call
+        if request.HasField("start_time"):
+            timestamp_us("start_time", request.start_time)
+        check_namespaces("namespaces", request.namespaces, BACKFILL_NAMESPACES_MAX)
+        if request.backfill_id:
+            check_backfill_id("backfill_id", request.backfill_id)
+        backfill_id, matched_count = await self._backfills.begin(request)
+        return pb.BackfillResponse(backfill_id=backfill_id, matched_block_count=matched_count)
+
+    async def get_backfill(self, request: pb.GetBackfillRequest, call: Call) -> pb.GetBackfillResponse:
+        """Says how far a backfill has come."""
+        del call
+        check_backfill_id("backfill_id", request.backfill_id)
+        return await self._backfills.progress(request.backfill_id)
 
     def watch_updates(self, request: pb.WatchUpdatesRequest, call: Call) -> AsyncIterator[bytes]:
         """Streams changes."""
@@ -273,7 +299,7 @@ class LearnerServicer:
                 example_count=tally.count,
                 queued_block_count=waiting.queued_block_count,
                 failed_block_count=waiting.parked_block_count,
-                embedder_fingerprint=self._identity.embedder.fingerprint,
+                embedder_fingerprint=transaction.embedder_fingerprint,
                 digest=digest.encode(tally.digest),
                 compact_revision=transaction.compact_revision,
                 policy=self._identity.policy.value,
@@ -354,8 +380,8 @@ def _drop_outputs(block: BlockLog) -> None:
     for field in shown:
         if block.HasField(field):  # type: ignore[arg-type]  # the stubs want a literal
             getattr(block, field).ClearField("outputs")
-    for document in (block.doc, block.taught.query):
-        for each in document.blocks:
+    for blocks in (block.doc.blocks, block.taught.query.blocks, block.taught.answer):
+        for each in blocks:
             each.ClearField("outputs")
 
 
@@ -377,11 +403,22 @@ STATUSES: Final[StatusTable] = {
         pb.ERROR_REASON_BLOCK_NOT_FOUND,
         lambda error: {"block_id": error.key.id},
     ),
+    BackfillNotFoundError: StatusRule(
+        grpc.StatusCode.NOT_FOUND,
+        pb.ERROR_REASON_BACKFILL_NOT_FOUND,
+        lambda error: {"backfill_id": error.backfill_id},
+    ),
+    TooManyBackfillsError: StatusRule(grpc.StatusCode.RESOURCE_EXHAUSTED, pb.ERROR_REASON_RATE_LIMITED),
     TokenMalformedError: StatusRule(grpc.StatusCode.INVALID_ARGUMENT, pb.ERROR_REASON_TOKEN_MALFORMED),
     EmbedderMismatchError: StatusRule(
         grpc.StatusCode.FAILED_PRECONDITION,
         pb.ERROR_REASON_EMBEDDER_MISMATCH,
         lambda error: {"want": error.want, "got": error.got},
+    ),
+    ReembeddingError: StatusRule(
+        grpc.StatusCode.UNAVAILABLE,
+        pb.ERROR_REASON_REEMBEDDING,
+        lambda error: {"done": str(error.done_count), "total": str(error.total_count)},
     ),
     StoreFullError: StatusRule(grpc.StatusCode.RESOURCE_EXHAUSTED, pb.ERROR_REASON_STORE_FULL),
     EmbedderRejectedError: StatusRule(grpc.StatusCode.INVALID_ARGUMENT, pb.ERROR_REASON_EMBEDDER_REJECTED),

@@ -3,87 +3,116 @@
 A store holds the vectors of one embedder, and examples derived by one policy.
 """
 
-from functools import partial
 from hashlib import blake2b
-from itertools import islice
 from typing import Final
 
 from errata.serving.logs import get_logger
 from errata.serving.process import StartError
-from errata.store.v1.store_pb2 import PendingRecord
+from errata.v1.learner_pb2 import BackfillRequest
 from learner_service.derive import Policy
-from learner_service.keys import BlockKey
+from learner_service.errors import StoreFullError
+from learner_service.redaction_rewrite import rewrite
 from learner_service.store import Store
 from learner_service.transactions import WriteTransaction
 
-QUEUED_BLOCKS_MAX: Final = 1_000
-"""Blocks queued in one transaction when all of them must be learned from again."""
+NO_REDACTION_HASH: Final = blake2b(b"off", digest_size=16).digest()
+"""Stands for the rules of a store whose text is not redacted."""
 
 log = get_logger()
 
 
-async def adopt_embedder(store: Store, fingerprint: str) -> None:
+async def adopt_embedder(store: Store, fingerprint: str, *, reembed: bool) -> bool:
     """Makes the embedder that of a new store, or checks that it is that of an old one.
+
+    A change of embedders is noted first and ended by its last transaction; while it is under way, vectors of
+    both are in the store.
+
+    Args:
+        store: nobody else writes to it.
+        fingerprint: of the embedder.
+        reembed: whether a change of embedders may begin or go on.
+
+    Returns:
+        True when every example must be embedded anew before any stream is served.
 
     Raises:
         StartError: the store holds vectors of another embedder, which no search may compare with these.
     """
     with store.read() as transaction:
-        held = transaction.embedder_fingerprint
-    if not held:
+        held, target = transaction.embedder_fingerprint, transaction.target_fingerprint
+    if target:
+        if not reembed or fingerprint not in (held, target):
+            raise StartError(
+                f"a change from the embedder {held} to {target} is under way, this start has {fingerprint}; "
+                "start with --reembed and the --embedder of either, to finish it or to go back"
+            )
+    elif not held:
         await store.write(lambda transaction: transaction.set_embedder_fingerprint(fingerprint))
-    elif held != fingerprint:
+        return False
+    elif held == fingerprint:
+        return False
+    elif reembed:
+        await store.write(lambda transaction: transaction.set_target_fingerprint(fingerprint))
+    else:
         raise StartError(
             f"the store holds vectors of the embedder {held}, not of {fingerprint}; start with the "
-            "--embedder that it was filled with, or give an empty --store-dir and record the logs anew"
+            "--embedder that it was filled with, with --reembed to embed every example anew, or with another "
+            "--store-dir"
         )
+    return True
 
 
-async def adopt_redaction(store: Store, rules_hash: bytes) -> None:
-    """Notes the redaction rules that a new store is filled under; warns when an old one had others."""
+async def adopt_redaction(store: Store, rules_hash: bytes | None) -> None:
+    """Puts all stored text through the rules of this program, unless it has been; nothing is served before.
+
+    Args:
+        store: nobody else writes to it.
+        rules_hash: of the rules; None when nothing is to be redacted. Then what was redacted stays so.
+
+    Raises:
+        StartError: there is no room to rewrite what is stored; the next start goes on with it.
+    """
     with store.read() as transaction:
-        held = transaction.redaction_hash
-    if not held:
-        await store.write(lambda transaction: transaction.set_redaction_hash(rules_hash))
-    elif held != rules_hash:
-        log.warning(
-            "the redaction rules have changed: what was stored before went through the older ones",
-            stored_rules=held.hex(),
-            rules=rules_hash.hex(),
-        )
+        held, is_new = transaction.redaction_hash, transaction.block_count == 0
+        is_under_way = bool(transaction.redaction_cursor)
+    if rules_hash is None:
+        log.warning("redaction is off: secrets are stored, embedded and sent as they come")
+    wanted = NO_REDACTION_HASH if rules_hash is None else rules_hash
+    if held == wanted and not is_under_way:
+        return
+    if rules_hash is None or held == wanted or is_new:
+        # Also gives up what an earlier start began towards other rules.
+        await store.write(lambda transaction: transaction.set_redaction_hash(wanted))
+        return
+    log.info("the redaction rules have changed, all stored text goes through them", rules=wanted.hex())
+    try:
+        changed_count = await rewrite(store, wanted)
+    except StoreFullError as error:
+        raise StartError(f"stored text could not be redacted: {error}") from error
+    log.info("all stored text has gone through the redaction rules", changed_count=changed_count)
 
 
 async def adopt_policy(store: Store, policy: Policy) -> None:
-    """Queues every block when the store was filled under another policy.
+    """Begins a backfill of everything when the store was filled under another policy.
 
-    The new policy is noted last, so that a start that is cut short does it again.
+    Both are one transaction: a start that is cut short has done all of it or nothing.
     """
     policy_hash = blake2b(policy.value.encode(), digest_size=8).digest()
     with store.read() as transaction:
         held = transaction.policy_hash
-        until_us = transaction.clock_us + 1
     if held == policy_hash:
         return
+    backfill_id = f"policy-{policy_hash.hex()}"
+
+    def adopt(transaction: WriteTransaction) -> None:
+        if held:
+            transaction.backfills.begin(backfill_id, BackfillRequest())
+        transaction.set_policy_hash(policy_hash)
+
+    await store.write(adopt)
     if held:
-        log.info("the policy has changed, every block is learned from again", policy=policy.value)
-        before_us: int | None = until_us
-        while before_us is not None:
-            before_us = await store.write(partial(_queue_blocks, before_us=before_us))
-    await store.write(lambda transaction: transaction.set_policy_hash(policy_hash))
-
-
-def _queue_blocks(transaction: WriteTransaction, before_us: int) -> int | None:
-    """Queues blocks that last changed before a time; returns where to go on, None at the end."""
-    blocks = list(islice(transaction.blocks_before(before_us), QUEUED_BLOCKS_MAX))
-    for _, key in blocks:
-        _queue(transaction, key)
-    return blocks[-1][0] if blocks else None
-
-
-def _queue(transaction: WriteTransaction, key: BlockKey) -> None:
-    record, waiting = transaction.block(key), transaction.pending(key)
-    if record is None or record.forgotten or (waiting is not None and not waiting.parked):
-        return
-    row = PendingRecord()
-    row.enqueued_time.FromMicroseconds(transaction.clock_us)
-    transaction.put_pending(key, row)
+        log.info(
+            "the policy has changed, every block is learned from again",
+            policy=policy.value,
+            backfill_id=backfill_id,
+        )

@@ -19,7 +19,9 @@ from errata import digest
 from errata.store.v1.store_pb2 import BlockRecord, LogFileRecord, PendingRecord, TraceRecord
 from errata.v1.example_pb2 import Example
 from errata.v1.learner_pb2 import ExampleUpdate
+from learner_service.backfill_rows import BackfillReader, BackfillWriter
 from learner_service.keys import BlockKey
+from learner_service.u64 import U64_BYTES, decode_u64, encode_u64
 
 TABLES: Final = (
     "meta",  # name -> value; see the constants below
@@ -33,7 +35,7 @@ TABLES: Final = (
     "namespaces",  # namespace ‖ 0 -> Tally
     "traces",  # namespace ‖ 0 ‖ trace ID -> TraceRecord
     "files",  # identity of a log file -> LogFileRecord
-    "backfills",  # ID -> BackfillRecord
+    "backfills",  # ID -> BackfillRecord, and a row for each done block; see `backfill_rows.py`
 )
 
 EPOCHS_KEPT_MAX: Final = 1_000
@@ -46,9 +48,10 @@ _STORE_ID: Final = b"store_id"
 _TALLY: Final = b"tally"
 _PARKED: Final = b"parked"
 _FINGERPRINT: Final = b"fingerprint"
+_TARGET_FINGERPRINT: Final = b"target_fingerprint"
 _POLICY: Final = b"policy"
 _REDACTION: Final = b"redaction"
-_U64_BYTES: Final = 8
+_REDACTION_CURSOR: Final = b"redaction_cursor"
 
 
 class Table(Protocol):
@@ -111,14 +114,14 @@ class Tally:
 
     def encode(self) -> bytes:
         """The tally as stored."""
-        return self.count.to_bytes(_U64_BYTES, "big") + digest.encode(self.digest)
+        return self.count.to_bytes(U64_BYTES, "big") + digest.encode(self.digest)
 
     @classmethod
     def decode(cls, encoded: bytes | None) -> "Tally":
         """The tally that `encode` gave these bytes for; of nothing, the empty one."""
         if encoded is None:
             return cls(0, 0)
-        return cls(int.from_bytes(encoded[:_U64_BYTES], "big"), int.from_bytes(encoded[_U64_BYTES:], "big"))
+        return cls(int.from_bytes(encoded[:U64_BYTES], "big"), int.from_bytes(encoded[U64_BYTES:], "big"))
 
     def with_row(self, key: bytes, revision: int) -> "Tally":
         """The tally with one live row more."""
@@ -153,16 +156,6 @@ class QueueSummary:
     oldest_enqueued_us: int | None
 
 
-def encode_u64(number: int) -> bytes:
-    """A revision or a time as a key: 8 big-endian bytes, so that bytes order as numbers do."""
-    return number.to_bytes(_U64_BYTES, "big")
-
-
-def decode_u64(encoded: bytes) -> int:
-    """The number that `encode_u64` gave these bytes for."""
-    return int.from_bytes(encoded, "big")
-
-
 class ReadTransaction:
     """One state of the store. Valid only within the `with` that gave it."""
 
@@ -194,8 +187,13 @@ class ReadTransaction:
 
     @property
     def embedder_fingerprint(self) -> str:
-        """The embedder of every stored vector. Empty in a store that nobody has used."""
+        """The embedder in use: of every stored vector, unless there is a target. Empty in a new store."""
         return (self._tables["meta"].get(_FINGERPRINT) or b"").decode()
+
+    @property
+    def target_fingerprint(self) -> str:
+        """The embedder that a change began towards: vectors are of both. Empty when none is under way."""
+        return (self._tables["meta"].get(_TARGET_FINGERPRINT) or b"").decode()
 
     @property
     def policy_hash(self) -> bytes:
@@ -207,10 +205,15 @@ class ReadTransaction:
         """The redaction rules that all stored text has gone through."""
         return self._tables["meta"].get(_REDACTION) or b""
 
+    @property
+    def redaction_cursor(self) -> bytes:
+        """How far stored text has gone through other rules; empty unless that is under way."""
+        return self._tables["meta"].get(_REDACTION_CURSOR) or b""
+
     def durable_epochs(self) -> Iterator[Epoch]:
         """The history of the store as it is on disk, newest first. Tokens name only these."""
         for key, nonce in self._tables["epochs"].scan_down():
-            yield Epoch(decode_u64(key[:_U64_BYTES]), decode_u64(nonce))
+            yield Epoch(decode_u64(key[:U64_BYTES]), decode_u64(nonce))
 
     def epochs(self) -> list[Epoch]:
         """The history of the store, oldest first, the epoch of this process included."""
@@ -240,6 +243,12 @@ class ReadTransaction:
         """What is known of a block."""
         encoded = self._tables["blocks"].get(key.encode())
         return None if encoded is None else BlockRecord.FromString(encoded)
+
+    def blocks_after(self, key: BlockKey | None) -> Iterator[tuple[BlockKey, BlockRecord]]:
+        """The blocks by key, after a key or from the first."""
+        start = b"" if key is None else key.encode() + b"\0"
+        for encoded, record in self._tables["blocks"].scan(start):
+            yield BlockKey.decode(encoded), BlockRecord.FromString(record)
 
     def blocks_before(self, modified_us: int | None = None) -> Iterator[tuple[int, BlockKey]]:
         """The blocks that last changed before a time, or all, with those times, the latest first."""
@@ -272,6 +281,11 @@ class ReadTransaction:
             default=None,
         )
         return QueueSummary(len(self._tables["pending"]) - parked, parked, oldest)
+
+    @property
+    def backfills(self) -> BackfillReader:
+        """Work that was asked for once more."""
+        return BackfillReader(self._tables)
 
     # --- Examples and their log.
 
@@ -328,6 +342,12 @@ class ReadTransaction:
             namespace, _, trace_id = key.partition(b"\0")
             modified = TraceRecord.FromString(record).modified_time
             yield namespace.decode(), trace_id.decode(), modified.ToMicroseconds()
+
+    def traces_after(self, namespace: str, trace_id: str) -> Iterator[tuple[str, str, TraceRecord]]:
+        """Namespace, ID and record of the traces after one, in the order of namespaces and IDs."""
+        for key, record in self._tables["traces"].scan(_trace_key(namespace, trace_id) + b"\0"):
+            found_namespace, _, found_id = key.partition(b"\0")
+            yield found_namespace.decode(), found_id.decode(), TraceRecord.FromString(record)
 
     def traces(self, namespace: str) -> Iterator[tuple[str, TraceRecord]]:
         """The traces of a namespace, by ID."""
@@ -386,27 +406,42 @@ class WriteTransaction(ReadTransaction):
             meta.put(name, encode_u64(0))
 
     def set_embedder_fingerprint(self, fingerprint: str) -> None:
-        """States the embedder of every stored vector."""
+        """States the embedder of every stored vector; ends a change that was under way."""
         self._tables["meta"].put(_FINGERPRINT, fingerprint.encode())
+        self._tables["meta"].delete(_TARGET_FINGERPRINT)
+
+    def set_target_fingerprint(self, fingerprint: str) -> None:
+        """States that vectors of another embedder are among those of the one in use from here on."""
+        self._tables["meta"].put(_TARGET_FINGERPRINT, fingerprint.encode())
 
     def set_policy_hash(self, policy_hash: bytes) -> None:
         """States the policy that the examples are derived by."""
         self._tables["meta"].put(_POLICY, policy_hash)
 
     def set_redaction_hash(self, redaction_hash: bytes) -> None:
-        """States the rules that all stored text has gone through."""
+        """States the rules that all stored text has gone through, and that nothing more is under way."""
         self._tables["meta"].put(_REDACTION, redaction_hash)
+        self.set_redaction_cursor(b"")
+
+    def set_redaction_cursor(self, cursor: bytes) -> None:
+        """Notes how far stored text has gone through other rules."""
+        self._tables["meta"].put(_REDACTION_CURSOR, cursor)
 
     def begin_epoch(self) -> None:
         """Starts the epoch of this process at the head. Forgets the oldest ones beyond `EPOCHS_KEPT_MAX`."""
         epochs = self._tables["epochs"]
         last = next(epochs.scan_down(), None)
-        number = 0 if last is None else decode_u64(last[0][_U64_BYTES:]) + 1
+        number = 0 if last is None else decode_u64(last[0][U64_BYTES:]) + 1
         epochs.append(encode_u64(self.head_revision) + encode_u64(number), encode_u64(self._epoch_nonce))
         for key, _ in list(_first(epochs.scan(), len(epochs) - EPOCHS_KEPT_MAX)):
             epochs.delete(key)
 
     # --- Blocks and the work on them.
+
+    @property
+    def backfills(self) -> BackfillWriter:
+        """Work that was asked for once more."""
+        return BackfillWriter(self._tables, self.tick_us)
 
     def put_block(self, key: BlockKey, record: BlockRecord) -> None:
         """Stores a block that changed, gives it a new modification time, and queues it for learning."""
@@ -515,7 +550,9 @@ class WriteTransaction(ReadTransaction):
         encoded_key = key.encode()
         before = self.block(key)
         if before is not None:
-            self._tables["blocks_by_time"].delete(encode_u64(before.modified_time.ToMicroseconds()))
+            before_us = before.modified_time.ToMicroseconds()
+            self._tables["blocks_by_time"].delete(encode_u64(before_us))
+            self.backfills.block_leaves(encoded_key, before_us)
         modified_us = self.tick_us()
         record.modified_time.FromMicroseconds(modified_us)
         self._tables["blocks"].put(encoded_key, record.SerializeToString(deterministic=True))

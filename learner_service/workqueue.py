@@ -107,6 +107,10 @@ class WorkQueue(Generic[K]):
         """True once it was shut down, in either way."""
         return self._shutting_down
 
+    def lane_of(self, key: K) -> Lane | None:
+        """The lane that a key was taken from which somebody works on; None when nobody does."""
+        return self._processing.get(key)
+
     def add(self, key: K, lane: Lane = Lane.LIVE) -> None:
         """Says that the key needs work. Does nothing when it is known to, or when the queue is shutting down.
 

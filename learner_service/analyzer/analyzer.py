@@ -8,27 +8,34 @@ Reading and parsing happen off the event loop. Nothing here knows queues or gRPC
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections import ChainMap, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from errata.serving.logs import get_logger
-from errata.store.v1.store_pb2 import LogFileRecord, TraceRecord
-from errata.v1.block_pb2 import BlockEvent
+from errata.store.v1.store_pb2 import LogFileRecord
+from learner_service.analyzer.dialects import DialectName, Outcome
 from learner_service.analyzer.directories import LogDirectory
 from learner_service.analyzer.following import FILES_REMEMBERED_MAX, FileStatus, FollowedFiles, LogFile
-from learner_service.analyzer.reading import Step, read_step
-from learner_service.analyzer.traces import join
-from learner_service.analyzer.waking import Waker
+from learner_service.analyzer.reading import EVENTS_MAX, STEP_BYTES, Step, read_step
+from learner_service.analyzer.storing import LogWriter, RecordEvents, Stored, StoredStep, store_steps
+from learner_service.analyzer.waking import EVERYTHING, Changes, Waker
 from learner_service.errors import StoreFullError
 from learner_service.keys import BlockKey
 
 LOOK_INTERVAL_S: Final = 1.0
 """How long a change may go unseen where the system does not tell of it."""
+LOOK_SHARE_MAX: Final = 0.02
+"""Of the time, spent on looking at all files: with very many of them it is done more rarely."""
 FULL_STORE_WAIT_S: Final = 10.0
 """Between attempts while the store has no room."""
+FILES_AT_ONCE_MAX: Final = 200
+"""Files whose steps share a transaction."""
 
 log = get_logger()
 
@@ -40,30 +47,6 @@ class LogReader(Protocol):
 
     def log_files(self) -> Iterator[tuple[bytes, LogFileRecord]]:
         """Every log file that was ever read, by identity."""
-        ...
-
-
-class LogWriter(Protocol):
-    """What the Analyzer reads and changes in a transaction."""
-
-    def trace(self, namespace: str, trace_id: str) -> TraceRecord | None:
-        """What is known of a trace."""
-        ...
-
-    def put_trace(self, namespace: str, trace_id: str, record: TraceRecord) -> None:
-        """Stores what is known of a trace."""
-        ...
-
-    def log_file(self, identity: bytes) -> LogFileRecord | None:
-        """How far a log file has been read."""
-        ...
-
-    def put_log_file(self, identity: bytes, record: LogFileRecord) -> None:
-        """Stores how far a log file has been read."""
-        ...
-
-    def delete_log_file(self, identity: bytes) -> None:
-        """Drops what is known of a log file."""
         ...
 
 
@@ -83,12 +66,34 @@ class LogStore(Protocol[WriterT_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """What a transaction did."""
+class LineMeter(Protocol):
+    """Is told how much was read."""
 
-    changed: AbstractSet[BlockKey]
-    record: LogFileRecord
+    def lines_read(self, dialect: DialectName, outcome: Outcome, line_count: int, byte_count: int) -> None:
+        """Some lines were read, and are stored if they said something."""
+        ...
+
+
+class NoMeter:
+    """Takes no notice."""
+
+    def lines_read(self, dialect: DialectName, outcome: Outcome, line_count: int, byte_count: int) -> None:
+        """Does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the Analyzer is behind."""
+
+    byte_count: int
+    """In all files, not read yet; the start of a line that is not complete included."""
+    seconds: float
+    """How much older the last line read is than the newest one, in the file of which that is most. Of lines
+    that do not say when they were written: how long they have waited. 0 when no complete line is left."""
+
+
+_Ready: TypeAlias = "OrderedDict[str, LogFile]"
+"""Files that may have something to be read, by path, in the order of their turns."""
 
 
 class Analyzer(Generic[WriterT]):
@@ -98,10 +103,12 @@ class Analyzer(Generic[WriterT]):
         self,
         *,
         store: LogStore[WriterT],
-        record_events: Callable[[WriterT, Iterable[BlockEvent]], AbstractSet[BlockKey]],
+        record_events: RecordEvents[WriterT],
         directories: Sequence[LogDirectory],
         notify: Callable[[AbstractSet[BlockKey]], None],
         clock_us: Callable[[], int],
+        redaction: bool = True,
+        meter: LineMeter | None = None,
         look_interval_s: float = LOOK_INTERVAL_S,
         full_store_wait_s: float = FULL_STORE_WAIT_S,
         files_remembered_max: int = FILES_REMEMBERED_MAX,
@@ -115,6 +122,8 @@ class Analyzer(Generic[WriterT]):
             directories: to follow. They need not exist yet, and are never made.
             notify: called on the event loop with the blocks that changed, once that is durable.
             clock_us: the wall clock, in microseconds since 1970; called from any thread.
+            redaction: False stores secrets as they come.
+            meter: is told of the lines that were read; nobody is when None.
             look_interval_s: how long a change may go unseen where the system does not tell of it.
             full_store_wait_s: between attempts while the store has no room.
             files_remembered_max: records of files kept in the store; files that exist are never forgotten.
@@ -124,27 +133,32 @@ class Analyzer(Generic[WriterT]):
         self._directories = tuple(directories)
         self._notify = notify
         self._clock_us = clock_us
+        self._redaction = redaction
+        self._meter = NoMeter() if meter is None else meter
         self._look_interval_s = look_interval_s
         self._full_store_wait_s = full_store_wait_s
-        self._files = FollowedFiles(self._directories, files_remembered_max)
+        self._files = FollowedFiles(self._directories, clock_us, files_remembered_max)
         self._is_loaded = False
+        self._next_survey_s = 0.0
         # One pass at a time: the files are not safe for more.
         self._turn = asyncio.Lock()
-        self._statuses: tuple[FileStatus, ...] = ()
 
     async def run(self) -> None:
         """Follows the directories until it is cancelled. A full store is waited out."""
         if not self._directories:
             await asyncio.Event().wait()
         async with Waker([directory.path for directory in self._directories]) as waker:
+            changes = EVERYTHING
             while True:
                 try:
-                    await self.poll()
+                    async with self._turn:
+                        await self._catch_up(changes, waker)
                 except StoreFullError as error:
                     log.warning("logs wait for room in the store", reason=str(error))
                     await asyncio.sleep(self._full_store_wait_s)
+                    changes = EVERYTHING
                 else:
-                    await waker.wait(self._look_interval_s)
+                    changes = await waker.wait(max(self._look_interval_s, self._until_survey_s()))
 
     async def poll(self) -> None:
         """Reads every complete line that there is, and returns when what they say is durable.
@@ -153,84 +167,134 @@ class Analyzer(Generic[WriterT]):
             StoreFullError: the store has no room. What was read until then is stored; the next pass goes on.
         """
         async with self._turn:
-            while await self._round():
+            while await self._catch_up(EVERYTHING):
                 pass
 
     def status(self) -> tuple[FileStatus, ...]:
-        """How far each log file was read, by path."""
-        return self._statuses
+        """How far each log file was read, by path. May be called from any thread."""
+        return tuple(
+            FileStatus(
+                path=file.path_text,
+                offset_bytes=file.offset_bytes,
+                # It may have grown since it was looked at.
+                size_bytes=max(file.size_bytes, file.offset_bytes),
+                malformed_line_count=file.record.malformed_line_count,
+            )
+            for file in self._files.files()
+        )
 
-    async def _round(self) -> bool:
-        """Takes one step through each file that has more to read; False when no file had."""
-        if not self._is_loaded:
-            await asyncio.to_thread(self._load)
-            self._is_loaded = True
-        files = await asyncio.to_thread(self._files.survey)
-        self._statuses = self._files.statuses()
-        # Not `any`, which would stop at the first.
-        progressed = [await self._advance(file) for file in files]
-        self._statuses = self._files.statuses()
-        return any(progressed)
+    def lag(self) -> Lag:
+        """How far it is behind. May be called from any thread."""
+        byte_count, seconds, now_us = 0, 0.0, self._clock_us()
+        for file in self._files.files():
+            byte_count += max(0, file.size_bytes - file.offset_bytes)
+            since_us, behind_s = file.unread_since_us, file.behind_s
+            if since_us is not None:
+                seconds = max(seconds, (now_us - since_us) / 1e6 if behind_s is None else behind_s)
+        return Lag(byte_count, seconds)
 
-    def _load(self) -> None:
-        with self._store.read() as transaction:
-            self._files.load(transaction.log_files())
-
-    async def _advance(self, file: LogFile) -> bool:
-        """Takes one step through a file; False when it had nothing complete to read."""
-        try:
-            step = await asyncio.to_thread(self._read, file)
-        except OSError as error:
-            self._files.warn(file.path, error.strerror or type(error).__name__)
+    async def _catch_up(self, changes: Changes, waker: Waker | None = None) -> bool:
+        """Reads what there is, also what appears meanwhile; False when there was nothing."""
+        ready: _Ready = OrderedDict()
+        await self._look(changes, ready)
+        if not ready:
             return False
-        if step is None:
-            file.read_version = file.version
-            return False
-        surplus_key = self._files.surplus_key()
-        dropped = {step.before_key, surplus_key} - {step.identity.key, None}
-        keys = [key for key in dropped if key is not None]
-        try:
-            stored = await self._store.write(lambda transaction: self._apply(transaction, step, keys))
-        except asyncio.CancelledError:
-            # It may yet be stored: what is known of the files has to be read anew.
-            self._is_loaded = False
-            raise
-        if stored is None:
-            self._is_loaded = False
-            return True
-        self._files.stored(file, step.identity, stored.record, keys)
-        if stored.changed:
-            self._notify(stored.changed)
+        while ready:
+            await self._advance(ready)
+            changes = Changes() if waker is None else waker.take()
+            if changes or (waker is not None and self._until_survey_s() <= 0):
+                await self._look(changes, ready)
         return True
 
-    def _read(self, file: LogFile) -> Step | None:
-        return read_step(file, self._files.keys, self._clock_us())
+    async def _look(self, changes: Changes, ready: _Ready) -> None:
+        for file in await asyncio.to_thread(self._look_at, changes):
+            ready[file.path] = file
 
-    def _apply(self, transaction: WriterT, step: Step, dropped: Iterable[bytes]) -> _Stored | None:
-        """Stores a step; None, and nothing stored, when the file does not stand where the step began."""
-        before = transaction.log_file(step.before_key)
-        if before != step.before:
-            return None
-        malformed_line_count = step.malformed_line_count
-        events: list[BlockEvent] = []
-        for record in step.records:
-            events.extend(record.events)
-            if record.trace is None:
+    def _look_at(self, changes: Changes) -> list[LogFile]:
+        if self._is_loaded and not changes.everything and self._until_survey_s() > 0:
+            found = self._files.look_at(changes.paths)
+            if found is not None:
+                return found
+        begin_s = time.monotonic()
+        if not self._is_loaded:
+            with self._store.read() as transaction:
+                self._files.load(transaction.log_files())
+            self._is_loaded = True
+        found = self._files.survey()
+        end_s = time.monotonic()
+        self._next_survey_s = end_s + max(self._look_interval_s, (end_s - begin_s) / LOOK_SHARE_MAX)
+        return found
+
+    def _until_survey_s(self) -> float:
+        return self._next_survey_s - time.monotonic()
+
+    async def _advance(self, ready: _Ready) -> None:
+        """Takes one step through each of the first files, as far as they fit one transaction."""
+        read = await asyncio.to_thread(self._read_some, ready)
+        while read:
+            steps = [step for _, step in read]
+            added_count = sum(step.before is None for step in steps)
+            surplus_keys = self._files.surplus_keys(added_count)
+            mutation = partial(
+                store_steps, steps=steps, record_events=self._record_events, surplus_keys=surplus_keys
+            )
+            try:
+                stored: Stored = await self._store.write(mutation)
+            except BaseException:
+                # It may be stored all the same, or what was read is not: the files have to be found anew.
+                self._is_loaded = False
+                raise
+            left = read[len(stored.steps) :]
+            rests: list[tuple[LogFile, Step]] = []
+            for (file, step), result in zip(read, stored.steps, strict=False):
+                if result is None:
+                    self._is_loaded = False
+                    continue
+                self._is_stored(file, step, result, surplus_keys)
+                if result.rest is not None:
+                    rests.append((file, result.rest))
+                elif not step.at_end:
+                    ready[file.path] = file
+            if stored.changed:
+                self._notify(stored.changed)
+            if not self._is_loaded:
+                # Somebody else reads these logs into this store; begin again with what it holds.
+                ready.clear()
+                await self._look(EVERYTHING, ready)
+                return
+            read = rests + left
+
+    def _read_some(self, ready: _Ready) -> list[tuple[LogFile, Step]]:
+        read: list[tuple[LogFile, Step]] = []
+        reserved: dict[bytes, LogFileRecord] = {}
+        taken = ChainMap(reserved, self._files.keys)
+        byte_count = said_count = 0
+        while ready and byte_count < STEP_BYTES and said_count < EVENTS_MAX and len(read) < FILES_AT_ONCE_MAX:
+            _, file = ready.popitem(last=False)
+            try:
+                step = read_step(file, taken, self._clock_us(), redaction=self._redaction)
+            except OSError as error:
+                self._files.warn(file.path, error.strerror or type(error).__name__)
                 continue
-            trace_id = record.trace.trace_id
-            known = transaction.trace(step.namespace, trace_id) or TraceRecord()
-            held = known.SerializeToString(deterministic=True)
-            joined = join(known, record.trace, namespace=step.namespace, now_us=step.now_us)
-            events.extend(joined.events)
-            malformed_line_count += joined.refused_count
-            if known.SerializeToString(deterministic=True) != held:
-                known.modified_time.FromMicroseconds(step.now_us)
-                transaction.put_trace(step.namespace, trace_id, known)
-        changed = self._record_events(transaction, events)
-        after = LogFileRecord()
-        after.CopyFrom(step.after)
-        after.malformed_line_count += malformed_line_count
-        for key in dropped:
-            transaction.delete_log_file(key)
-        transaction.put_log_file(step.identity.key, after)
-        return _Stored(changed, after)
+            if step is None:
+                file.is_read()
+                continue
+            reserved[step.identity.key] = file.record
+            byte_count += step.end_offset - file.offset_bytes
+            said_count += len(step.said)
+            read.append((file, step))
+        return read
+
+    def _is_stored(
+        self, file: LogFile, step: Step, stored: StoredStep, surplus_keys: Sequence[bytes]
+    ) -> None:
+        dropped = {step.before_key, *surplus_keys} - {step.identity.key}
+        self._files.stored(file, step.identity, stored.record, dropped)
+        if stored.rest is not None:
+            return
+        for (dialect, outcome), counted in step.counts.items():
+            self._meter.lines_read(dialect, outcome, counted.line_count, counted.byte_count)
+        if step.at_end:
+            file.is_read()
+        else:
+            file.behind_s = step.behind_s

@@ -1,16 +1,22 @@
 """Bytes and offsets: the complete lines of a growing file from an offset on, a bounded piece at a time.
 
 A line is complete when its newline is there. The last line of a file may do without one, if its content shows
-that nothing is missing; else it waits. A line longer than `LINE_BYTES_MAX` is
-passed over without ever being held: the offset moves through it, and the caller remembers that it stands in
-one, for the newline may be far away, or not written yet.
+that nothing is missing; else it waits. A line longer than `LINE_BYTES_MAX` is passed over without ever being
+held: the offset moves through it, and the caller remembers that it stands in one, for the newline may be far
+away, or not written yet.
+
+After a crash, or when a program goes on where it was in a file that was cut short under it, a file holds a
+run of zeros. No line holds one, so a run ends the line before it, and counts as a line that is passed over. A
+run at the end of the file waits: some programs write into zeros that they made beforehand.
 
 Pure but for `read_at`, which reads the file.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from itertools import accumulate
+from typing import Final, NamedTuple
 
 CHUNK_BYTES: Final = 256 * 1024
 """Read at once. What a chunk says is one transaction, which other writers wait for."""
@@ -22,13 +28,14 @@ PASSED_OVER_BYTES_MAX: Final = 64 * 1024 * 1024
 ReadAt = Callable[[int, int], bytes]
 """Reads some bytes at an offset: read_at(byte_count, offset). Fewer only at the end of the file."""
 
+_PARTS: Final = re.compile(rb"[^\n\0]+|\n|\0+")
 
-@dataclass(frozen=True, slots=True)
-class Line:
+
+class Line(NamedTuple):
     """One line of a file."""
 
     content: bytes | None
-    """Without its newline. None for a line that is too long, or the start of one."""
+    """Without its newline. None for a line that is too long, or the start of one, and for a run of zeros."""
     end_offset: int
     """Just after its newline, if it has one, or just after the last byte that was passed over."""
 
@@ -42,6 +49,8 @@ class Chunk:
     """Where to go on. Equal to the start when there is nothing complete to read."""
     inside_long_line: bool
     """True when the rest of a line that is too long comes next."""
+    at_end: bool
+    """True when there was nothing more to read."""
 
 
 def read_chunk(
@@ -64,39 +73,100 @@ def read_chunk(
         line_bytes_max: a longer line is passed over.
     """
     if inside_long_line:
-        offset, found = _after_long_line(read_at, offset, chunk_bytes)
+        offset, found, at_end = _after_long_line(read_at, offset, chunk_bytes)
         if not found:
-            return Chunk((), offset, inside_long_line=True)
+            return Chunk((), offset, inside_long_line=True, at_end=at_end)
     content = bytearray()
     while True:
         piece = read_at(chunk_bytes, offset + len(content))
         content += piece
         at_end = len(piece) < chunk_bytes
-        if b"\n" in piece or (at_end and len(content) <= line_bytes_max):
+        if b"\n" in piece or b"\0" in piece or (at_end and len(content) <= line_bytes_max):
             break
         if len(content) > line_bytes_max:
             begun = Line(None, offset + len(content))
-            return Chunk((begun,), begun.end_offset, inside_long_line=True)
-    *contents, last = bytes(content).split(b"\n")
-    lines = []
-    for line in contents:
-        offset += len(line) + 1
-        lines.append(Line(line if len(line) <= line_bytes_max else None, offset))
+            return Chunk((begun,), begun.end_offset, inside_long_line=True, at_end=at_end)
+    whole = bytes(content)
+    last: bytes | None
+    if b"\0" in whole:
+        lines, end_offset, last = _cut_at_zeros(read_at, whole, offset, chunk_bytes)
+        at_end = at_end or last is None
+    else:
+        *contents, last = whole.split(b"\n")
+        ends = accumulate((len(each) + 1 for each in contents), initial=offset)
+        next(ends)
+        lines = list(map(Line, contents, ends))
+        end_offset = lines[-1].end_offset if lines else offset
+    if len(whole) > line_bytes_max:
+        lines = [
+            line if len(line.content or b"") <= line_bytes_max else line._replace(content=None)
+            for line in lines
+        ]
     if at_end and last and len(last) <= line_bytes_max and is_whole(last):
-        offset += len(last)
-        lines.append(Line(last, offset))
-    return Chunk(tuple(lines), offset, inside_long_line=False)
+        end_offset += len(last)
+        lines.append(Line(last, end_offset))
+    return Chunk(tuple(lines), end_offset, inside_long_line=False, at_end=at_end)
 
 
-def _after_long_line(read_at: ReadAt, offset: int, chunk_bytes: int) -> tuple[int, bool]:
-    """Passes over bytes up to a newline; returns where it is then, and whether the newline was found."""
+def _after_long_line(read_at: ReadAt, offset: int, chunk_bytes: int) -> tuple[int, bool, bool]:
+    """Passes over bytes up to a newline, or to a zero.
+
+    Returns:
+        Where it is then, whether the end of the line was found, and whether that of the file was.
+    """
     end = offset + PASSED_OVER_BYTES_MAX
     while offset < end:
         content = read_at(chunk_bytes, offset)
-        newline = content.find(b"\n")
-        if newline >= 0:
-            return offset + newline + 1, True
+        newline, zero = content.find(b"\n"), content.find(b"\0")
+        if newline >= 0 and not 0 <= zero < newline:
+            return offset + newline + 1, True, False
+        if zero >= 0:
+            ends_here = _after_zeros(read_at, offset + zero, chunk_bytes) is not None
+            return offset + zero, ends_here, not ends_here
         offset += len(content)
         if len(content) < chunk_bytes:
-            break
-    return offset, False
+            return offset, False, True
+    return offset, False, False
+
+
+def _cut_at_zeros(
+    read_at: ReadAt, whole: bytes, offset: int, chunk_bytes: int
+) -> tuple[list[Line], int, bytes | None]:
+    """Cuts bytes that hold zeros into lines.
+
+    Returns:
+        The lines, the offset after them, and what is left of a last line; None when zeros follow that up to
+        the end of the file: it may go on where they are now.
+    """
+    lines: list[Line] = []
+    end_offset, last = offset, b""
+    for part in _PARTS.finditer(whole):
+        if part[0].startswith(b"\0"):
+            after_run: int | None = offset + part.end()
+            if part.end() == len(whole):
+                after_run = _after_zeros(read_at, offset + len(whole), chunk_bytes)
+            if after_run is None:
+                return lines, end_offset, None
+            if last:
+                lines.append(Line(last, offset + part.start()))
+            lines.append(Line(None, after_run))
+            end_offset, last = after_run, b""
+        elif part[0] == b"\n":
+            end_offset = offset + part.end()
+            lines.append(Line(last, end_offset))
+            last = b""
+        else:
+            last = part[0]
+    return lines, end_offset, last
+
+
+def _after_zeros(read_at: ReadAt, offset: int, chunk_bytes: int) -> int | None:
+    """The first byte from the offset on that is no zero; None when there is none yet."""
+    while True:
+        content = read_at(chunk_bytes, offset)
+        rest = content.lstrip(b"\0")
+        if rest:
+            return offset + len(content) - len(rest)
+        if len(content) < chunk_bytes:
+            return None
+        offset += len(content)

@@ -48,8 +48,8 @@ class JsonObject:
             return value
         raise MalformedLineError(f"{name} is not a whole number")
 
-    def seconds_us(self, name: str) -> int:
-        """A time, written as seconds since 1970, in microseconds.
+    def seconds_us(self, *names: str) -> int:
+        """A time, written as seconds since 1970, in microseconds. Of some names the first that is there.
 
         Taken from the decimal digits and rounded to the nearest: floats of today are 0.2 µs apart, and
         loggers that go through one write digits such as `.6541498` for 654150 µs.
@@ -57,24 +57,24 @@ class JsonObject:
         Raises:
             MalformedLineError: also when the time is absent, negative, or after the year 9999.
         """
-        value = self._get(name)
+        value = next((value for value in map(self._get, names) if value is not None), None)
         # `parse_object` leaves fractions as their text.
         text = str(value) if isinstance(value, int | str) else ""
         if not _SECONDS.fullmatch(text):
-            raise MalformedLineError(f"{name} is not a time in seconds")
+            raise MalformedLineError(f"{names[0]} is not a time in seconds")
         time_us = int((Decimal(text) * 1_000_000).to_integral_value(ROUND_HALF_EVEN))
         if time_us > _TIME_US_MAX:
-            raise MalformedLineError(f"{name} is after the year 9999")
+            raise MalformedLineError(f"{names[0]} is after the year 9999")
         return time_us
 
-    def child(self, name: str) -> "JsonObject | None":
-        """An object, or None where there is none."""
-        value = self._get(name)
+    def child(self, *names: str) -> "JsonObject | None":
+        """An object, or None where there is none. Of some names the first that is there."""
+        value = next((value for value in map(self._get, names) if value is not None), None)
         if value is None:
             return None
         if isinstance(value, dict):
             return JsonObject(value)
-        raise MalformedLineError(f"{name} is not an object")
+        raise MalformedLineError(f"{names[0]} is not an object")
 
     def children(self, name: str) -> "list[JsonObject]":
         """A list of objects."""
@@ -84,6 +84,10 @@ class JsonObject:
                 raise MalformedLineError(f"{name} holds something that is not an object")
             children.append(JsonObject(each))
         return children
+
+    def is_list(self, name: str) -> bool:
+        """True when the member is a list."""
+        return isinstance(self._get(name), list)
 
     def texts(self, name: str) -> list[str]:
         """A list of strings."""
@@ -134,7 +138,7 @@ def parse_object(text: str) -> JsonObject:
         MalformedLineError: the line is not JSON, or JSON of another kind, or nested too deeply.
     """
     try:
-        value = json.loads(text, parse_float=str, parse_constant=_refuse_constant)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise MalformedLineError("not valid JSON") from None
     if not isinstance(value, dict):
@@ -155,6 +159,9 @@ def is_object(line: bytes) -> bool:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"JSON has no {name}")
+
+
+_DECODER: Final = json.JSONDecoder(parse_float=str, parse_constant=_refuse_constant)
 
 
 @lru_cache(maxsize=256)

@@ -1,22 +1,48 @@
 """One step through one file: the next lines of it, understood, ready to be stored."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple, TypeAlias
 
 from errata.store.v1.store_pb2 import LogFileRecord
-from learner_service.analyzer.dialects import read_line
+from learner_service.analyzer.dialects import IGNORED, MALFORMED, DialectName, LineRead, Outcome, read_line
 from learner_service.analyzer.follower import Chunk, read_chunk
 from learner_service.analyzer.following import LogFile
-from learner_service.analyzer.identity import HEAD_BYTES_MAX, Identity, new_identity
+from learner_service.analyzer.identity import (
+    TAIL_BYTES_MAX,
+    Identity,
+    new_identity,
+    tail_checksum,
+)
 from learner_service.analyzer.json_object import is_object
-from learner_service.analyzer.records import LineRecord, MalformedLineError
+from learner_service.analyzer.line_times import TAIL_BYTES, newest_time_s
+from learner_service.analyzer.opening import opened, read_head
+from learner_service.analyzer.records import LineRecord
 
 EVENTS_MAX: Final = 1_000
 """Of one step: all of them are one transaction, which other writers wait for. As in RecordEventsRequest."""
 STEP_BYTES: Final = 4 * 1024 * 1024
 """Read in one step as long as nothing is said: most of a server's log is not for us, and a commit costs."""
+
+Kind: TypeAlias = tuple[DialectName, Outcome]
+
+
+class Count(NamedTuple):
+    """How much of a file was of one kind."""
+
+    line_count: int
+    byte_count: int
+
+
+class Said(NamedTuple):
+    """A line that says something."""
+
+    record: LineRecord
+    end_offset: int
+    """Just after it."""
+    malformed_before_count: int
+    """Malformed lines between it and the last line that said something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,28 +50,74 @@ class Step:
     """What some lines of a file say, and where the file stands after them."""
 
     namespace: str
-    records: tuple[LineRecord, ...]
-    """Redacted and valid."""
-    malformed_line_count: int
+    path_text: str
+    said: tuple[Said, ...]
+    """Valid, and redacted unless that is off."""
+    malformed_after_count: int
+    """Malformed lines after the last line that says something."""
     before: LogFileRecord | None
     """The stored record that this follows on; None when the file has none."""
     before_key: bytes
     """Its key, or the key that it is going to have."""
-    after: LogFileRecord
-    """The record to store, but that `malformed_line_count` does not count these lines yet."""
     identity: Identity
     """The identity to store it under; the key may differ from the one before."""
+    end_offset: int
+    inside_long_line: bool
+    tail_checksum: int
     now_us: int
     """The Learner's clock when the lines were read."""
+    at_end: bool
+    """True when there was nothing more to read."""
+    behind_s: float | None
+    """How much older the last line is than the newest of the file; None when they do not say."""
+    counts: Mapping[Kind, Count]
+    """Of all lines, also those of which parts are stored already."""
+
+    def record_after(self, said_count: int, refused_count: int) -> LogFileRecord:
+        """The record to store once some of the lines are stored.
+
+        Args:
+            said_count: how many of `said`, from the first.
+            refused_count: malformed lines that only came to light when they were stored.
+        """
+        ended = said_count == len(self.said)
+        malformed_count = sum(each.malformed_before_count for each in self.said[:said_count])
+        record = LogFileRecord(
+            path=self.path_text,
+            offset_bytes=self.end_offset if ended else self.said[said_count - 1].end_offset,
+            malformed_line_count=(0 if self.before is None else self.before.malformed_line_count)
+            + malformed_count
+            + (self.malformed_after_count if ended else 0)
+            + refused_count,
+            identity_bytes=self.identity.head_bytes,
+            identity_has_path=self.identity.has_path,
+            inside_long_line=self.inside_long_line and ended,
+            # Of a place within the step nobody knows it; the rest follows at once.
+            tail_checksum=self.tail_checksum if ended else 0,
+        )
+        record.read_time.FromMicroseconds(self.now_us)
+        return record
+
+    def after(self, said_count: int, record: LogFileRecord) -> "Step | None":
+        """What is left of this when some of the lines are stored; None when that is nothing.
+
+        Args:
+            said_count: how many of `said`, from the first.
+            record: as it was stored with them.
+        """
+        if said_count == len(self.said):
+            return None
+        return replace(self, said=self.said[said_count:], before=record, before_key=self.identity.key)
 
 
-def read_step(file: LogFile, taken: Mapping[bytes, object], now_us: int) -> Step | None:
+def read_step(file: LogFile, taken: Container[bytes], now_us: int, *, redaction: bool = True) -> Step | None:
     """Reads the next lines of a file.
 
     Args:
-        file: to be read on from its offset.
+        file: to be read on from its offset, or from its start when what was read before is no longer there.
         taken: keys under which records of files are stored.
         now_us: the Learner's clock.
+        redaction: False leaves secrets in.
 
     Returns:
         None when the file has nothing complete to read, or is not the file any more that it was.
@@ -53,78 +125,127 @@ def read_step(file: LogFile, taken: Mapping[bytes, object], now_us: int) -> Step
     Raises:
         OSError: it cannot be read.
     """
-    with file.path.open("rb", buffering=0) as opened:
-        handle = opened.fileno()
-        head = os.pread(handle, HEAD_BYTES_MAX, 0)
-        if not head or (file.identity is not None and not file.identity.matches(head, file.path_text)):
+    with opened(file.path) as handle:
+        head = read_head(handle)
+        path = file.path_text
+        if not head or (file.identity is not None and not file.identity.matches(head, file.namespace, path)):
             return None
-        said = _Said(file.offset_bytes, inside_long_line=file.inside_long_line)
-        while not said.records and said.end_offset - file.offset_bytes < STEP_BYTES:
+        if file.record.tail_checksum and file.record.tail_checksum != _tail_checksum(
+            handle, file.record.offset_bytes
+        ):
+            file.start_again()
+        read = _Reading(file, now_us, redaction=redaction)
+        read.go_on(handle)
+        if read.end_offset == file.offset_bytes:
+            return None
+        if file.identity is None:
+            identity = new_identity(head, file.namespace, path, taken)
+        else:
+            identity = file.identity.extended(head, file.namespace, path, taken)
+        return Step(
+            namespace=file.namespace,
+            path_text=path,
+            said=tuple(read.said),
+            malformed_after_count=read.malformed_count,
+            before=None if file.identity is None else file.record,
+            before_key=identity.key if file.identity is None else file.identity.key,
+            identity=identity,
+            end_offset=read.end_offset,
+            inside_long_line=read.inside_long_line,
+            tail_checksum=_tail_checksum(handle, read.end_offset),
+            now_us=now_us,
+            at_end=read.at_end,
+            behind_s=0.0 if read.at_end else _behind_s(handle, read.end_offset),
+            counts=read.counts(),
+        )
+
+
+class _Reading:
+    """Reads lines one after the other, and knows where the file stands after them."""
+
+    def __init__(self, file: LogFile, now_us: int, *, redaction: bool) -> None:
+        self.start_offset = self.end_offset = file.offset_bytes
+        self.inside_long_line = file.inside_long_line
+        self.at_end = False
+        self.said: list[Said] = []
+        self.malformed_count = 0
+        self._namespace = file.namespace
+        self._now_us = now_us
+        self._redaction = redaction
+        self._event_count = 0
+        self._counts: dict[Kind, list[int]] = {}
+
+    def go_on(self, handle: int) -> None:
+        """Reads until something was said and its chunk is over, or enough was read."""
+        while not self.said and self.end_offset - self.start_offset < STEP_BYTES:
             chunk = read_chunk(
                 lambda count, offset: os.pread(handle, count, offset),
-                said.end_offset,
-                inside_long_line=said.inside_long_line,
+                self.end_offset,
+                inside_long_line=self.inside_long_line,
                 is_whole=is_object,
             )
-            if chunk.end_offset == said.end_offset:
-                break
-            said.add(chunk, file.namespace, now_us)
-    if said.end_offset == file.offset_bytes:
+            self.at_end = self._take(chunk) and chunk.at_end
+            if self.at_end:
+                return
+
+    def counts(self) -> dict[Kind, Count]:
+        """How much was of which kind."""
+        return {kind: Count(*counted) for kind, counted in self._counts.items()}
+
+    def _take(self, chunk: Chunk) -> bool:
+        """Understands the lines of a chunk; False when it took only as many as fill a step."""
+        ignored_count = ignored_bytes = 0
+        offset = self.end_offset
+        for content, end_offset in chunk.lines:
+            size_bytes, offset = end_offset - offset, end_offset
+            read = (
+                MALFORMED
+                if content is None
+                else read_line(
+                    content, namespace=self._namespace, now_us=self._now_us, redaction=self._redaction
+                )
+            )
+            if read is IGNORED:
+                ignored_count += 1
+                ignored_bytes += size_bytes
+                continue
+            self._count(read, 1, size_bytes)
+            if read.outcome == "malformed":
+                self.malformed_count += 1
+            elif read.record is not None:
+                self.said.append(Said(read.record, end_offset, self.malformed_count))
+                self.malformed_count = 0
+                self._event_count += read.record.event_count_max
+                if self._event_count >= EVENTS_MAX:
+                    self._count(IGNORED, ignored_count, ignored_bytes)
+                    self.end_offset, self.inside_long_line = end_offset, False
+                    return False
+        self._count(IGNORED, ignored_count, ignored_bytes)
+        # The rest of a line that is too long is no line of its own.
+        self._count(MALFORMED, 0, chunk.end_offset - offset)
+        self.end_offset, self.inside_long_line = chunk.end_offset, chunk.inside_long_line
+        return True
+
+    def _count(self, read: LineRead, line_count: int, byte_count: int) -> None:
+        if line_count or byte_count:
+            counted = self._counts.setdefault((read.dialect, read.outcome), [0, 0])
+            counted[0] += line_count
+            counted[1] += byte_count
+
+
+def _tail_checksum(handle: int, offset: int) -> int:
+    start = max(0, offset - TAIL_BYTES_MAX)
+    return tail_checksum(os.pread(handle, offset - start, start))
+
+
+def _behind_s(handle: int, offset: int) -> float | None:
+    """How much older the line before an offset is than the last one of the file."""
+    size_bytes = os.fstat(handle).st_size
+    times_s = [
+        newest_time_s(os.pread(handle, end - start, start))
+        for end in (offset, size_bytes)
+        for start in (max(0, end - TAIL_BYTES),)
+    ]
+    if times_s[0] is None or times_s[1] is None:
         return None
-    identity = _identity(file, head, taken)
-    after = LogFileRecord(
-        path=file.path_text,
-        offset_bytes=said.end_offset,
-        malformed_line_count=file.record.malformed_line_count,
-        identity_bytes=identity.head_bytes,
-        identity_has_path=identity.has_path,
-        inside_long_line=said.inside_long_line,
-    )
-    after.read_time.FromMicroseconds(now_us)
-    return Step(
-        namespace=file.namespace,
-        records=tuple(said.records),
-        malformed_line_count=said.malformed_line_count,
-        before=None if file.identity is None else file.record,
-        before_key=identity.key if file.identity is None else file.identity.key,
-        after=after,
-        identity=identity,
-        now_us=now_us,
-    )
-
-
-class _Said:
-    """What lines said, one after the other, and where the file stands after them."""
-
-    def __init__(self, end_offset: int, *, inside_long_line: bool) -> None:
-        self.end_offset = end_offset
-        self.inside_long_line = inside_long_line
-        self.records: list[LineRecord] = []
-        self.malformed_line_count = 0
-
-    def add(self, chunk: Chunk, namespace: str, now_us: int) -> None:
-        """Understands the lines of a chunk, all of them or as many as fill a step."""
-        event_count = 0
-        for line in chunk.lines:
-            record = None
-            try:
-                if line.content is None:
-                    self.malformed_line_count += 1
-                else:
-                    record = read_line(line.content, namespace=namespace, now_us=now_us)
-            except MalformedLineError:
-                self.malformed_line_count += 1
-            if record is not None:
-                self.records.append(record)
-                event_count += len(record.events)
-                if event_count >= EVENTS_MAX:
-                    self.end_offset, self.inside_long_line = line.end_offset, False
-                    return
-        self.end_offset = chunk.end_offset
-        self.inside_long_line = chunk.inside_long_line
-
-
-def _identity(file: LogFile, head: bytes, taken: Mapping[bytes, object]) -> Identity:
-    if file.identity is None:
-        return new_identity(head, file.path_text, taken)
-    return file.identity.extended(head, file.path_text, taken)
+    return max(0.0, times_s[1] - times_s[0])

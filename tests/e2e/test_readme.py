@@ -1,4 +1,4 @@
-"""The commands of the README, taken from its text and run as they stand there, but for addresses and paths."""
+"""The commands of the README, taken from its text and run as they stand, but for addresses and paths."""
 
 import re
 import shutil

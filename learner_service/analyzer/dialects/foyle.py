@@ -1,8 +1,10 @@
 """The dialect of Foyle's server log: one JSON object a line, written by Go functions that name themselves.
 
 A generation is two lines of one trace, a request and a response. What an editor reports, that a suggestion
-was accepted or rejected and that a cell was run, is one line each. Older servers ran blocks themselves and
-wrote two lines for it, start and end.
+was accepted or rejected and that a cell was run, is one line each; that a session started or ended says
+nothing of a block. Older servers ran blocks themselves and wrote two lines for it, start and end.
+
+Lines are read as Go reads JSON: members that are missing are zero, and of one named twice the last counts.
 """
 
 import re
@@ -19,6 +21,7 @@ from errata.v1.block_pb2 import (
     Doc,
 )
 from learner_service.analyzer.dialects import notebook
+from learner_service.analyzer.dialects.traced import EVALUATION_MARK, marks_evaluation, read_trace_id
 from learner_service.analyzer.json_object import JsonObject, parse_object
 from learner_service.analyzer.records import LineRecord, MalformedLineError, Proposal, RunEnd, TracePart
 
@@ -27,16 +30,13 @@ _GENERATE: Final = f"{_ROOT}app/pkg/agent.(*Agent).Generate"
 _LOG_EVENTS: Final = f"{_ROOT}app/pkg/agent.(*Agent).LogEvents"
 _EXECUTE: Final = f"{_ROOT}app/pkg/executor.(*Executor).Execute"
 
-_MARKS: Final = tuple(name.removeprefix(_ROOT).encode() for name in (_GENERATE, _LOG_EVENTS, _EXECUTE))
-# Any line of a trace may say that the trace is an evaluation; that it is none is said by every line.
-_EVAL_MARK: Final = re.compile(rb'"eval_?[Mm]ode"\s*:\s*true')
+MARKS: Final = (b"(*Agent).", b"(*Executor).", EVALUATION_MARK)
+_FUNCTION_MARKS: Final = tuple(name.encode() for name in (_GENERATE, _LOG_EVENTS, _EXECUTE))
 
 _SUGGESTIONS: Final = {"ACCEPTED": SUGGESTION_STATUS_ACCEPTED, "REJECTED": SUGGESTION_STATUS_REJECTED}
 _STATUSES: Final = {"SUCCEEDED": EXECUTION_STATUS_SUCCEEDED, "FAILED": EXECUTION_STATUS_FAILED}
 _EXIT_CODE: Final = re.compile(r"exitCode: (-?\d{1,9})")
 
-TRACE_ID_BYTES_MAX: Final = 128
-"""As in BlockGenerated; real ones have 32."""
 DOC_BYTES_MAX: Final = 512 * 1024
 """A larger document loses its outputs, which no query contains: an event, at most 1 MiB, must hold it."""
 PROPOSED_BLOCKS_MAX: Final = 100
@@ -45,11 +45,11 @@ PROPOSED_BLOCKS_MAX: Final = 100
 
 def may_read(line: bytes) -> bool:
     """False when the line is certainly of another dialect, or says nothing wanted. Decided on bytes."""
-    return any(mark in line for mark in _MARKS) or _EVAL_MARK.search(line) is not None
+    return any(map(line.__contains__, _FUNCTION_MARKS)) or (marks_evaluation(line) and _ROOT.encode() in line)
 
 
 def read(text: str, namespace: str) -> LineRecord | None:
-    """What the line says; None when it is of another dialect or says nothing that is wanted.
+    """What the line says, which may be nothing; None when it is of another dialect.
 
     Args:
         text: the line.
@@ -77,19 +77,19 @@ def _is_within(function: str, name: str) -> bool:
     return function.startswith(name) and not (rest[:1].isalnum() or rest[:1] == "_")
 
 
-def _trace_line(line: JsonObject) -> LineRecord | None:
+def _trace_line(line: JsonObject) -> LineRecord:
     """A line that says nothing but whether its trace is an evaluation."""
     trace_id = _trace_id(line)
     if not trace_id or not line.flag("eval_mode"):
-        return None
+        return LineRecord()
     return LineRecord(trace=TracePart(trace_id=trace_id, eval_mode=True))
 
 
-def _generation(line: JsonObject) -> LineRecord | None:
+def _generation(line: JsonObject) -> LineRecord:
     trace_id = _trace_id(line)
     if not trace_id:
-        return None
-    request, response = line.child("request"), line.child("response")
+        return LineRecord()
+    request, response = line.child("request", "req"), line.child("response", "resp")
     if request is None and response is None:
         return _trace_line(line)
     return LineRecord(
@@ -116,10 +116,10 @@ def _proposal(line: JsonObject, response: JsonObject) -> Proposal:
     blocks = [notebook.block(each) for each in response.children("blocks")]
     if len(blocks) > PROPOSED_BLOCKS_MAX:
         raise MalformedLineError(f"a response of more than {PROPOSED_BLOCKS_MAX} blocks")
-    return Proposal(line.seconds_us("time"), tuple(block for block in blocks if block.id))
+    return Proposal(line.seconds_us("time", "ts"), tuple(block for block in blocks if block.id))
 
 
-def _editor_event(line: JsonObject, namespace: str) -> LineRecord | None:
+def _editor_event(line: JsonObject, namespace: str) -> LineRecord:
     reported = line.child("event")
     if reported is None:
         return _trace_line(line)
@@ -155,10 +155,10 @@ def _executed(line: JsonObject, reported: JsonObject, selected_id: str, namespac
     return event
 
 
-def _run(line: JsonObject, namespace: str) -> LineRecord | None:
+def _run(line: JsonObject, namespace: str) -> LineRecord:
     """One of the two lines of a run by the server itself; it joins nothing when the block has no ID."""
     trace_id = _trace_id(line)
-    request = line.child("request")
+    request = line.child("request", "req")
     ran = None if request is None else request.child("block")
     if ran is not None:
         block = notebook.block(ran)
@@ -168,10 +168,10 @@ def _run(line: JsonObject, namespace: str) -> LineRecord | None:
         event = _event(line, block_id, namespace)
         event.executed.block.CopyFrom(block)
         return _with_trace(line, [event], run=event)
-    response = line.child("response")
+    response = line.child("response", "resp")
     if response is None or not trace_id:
         return _trace_line(line)
-    end = RunEnd(line.seconds_us("time"), _exit_code(notebook.block(response)))
+    end = RunEnd(line.seconds_us("time", "ts"), _exit_code(notebook.block(response)))
     return LineRecord(trace=TracePart(trace_id=trace_id, eval_mode=line.flag("eval_mode"), run_end=end))
 
 
@@ -187,21 +187,19 @@ def _exit_code(response: Block) -> int | None:
 
 def _event(line: JsonObject, block_id: str, namespace: str) -> BlockEvent:
     event = BlockEvent(block_id=block_id, namespace=namespace)
-    event.event_time.FromMicroseconds(line.seconds_us("time"))
+    event.event_time.FromMicroseconds(line.seconds_us("time", "ts"))
     return event
 
 
-def _with_trace(
-    line: JsonObject, events: list[BlockEvent], run: BlockEvent | None = None
-) -> LineRecord | None:
+def _with_trace(line: JsonObject, events: list[BlockEvent], run: BlockEvent | None = None) -> LineRecord:
     """The events, as part of their trace if the line names one."""
     trace_id, eval_mode = _trace_id(line), line.flag("eval_mode")
     if not trace_id:
         for event in events:
             event.eval_mode = eval_mode
-        return LineRecord(events=tuple(events)) if events else None
+        return LineRecord(events=tuple(events))
     if not events and not eval_mode:
-        return None
+        return LineRecord()
     part = TracePart(
         trace_id=trace_id,
         eval_mode=eval_mode,
@@ -213,10 +211,7 @@ def _with_trace(
 
 def _trace_id(line: JsonObject) -> str:
     """The trace of the line; empty when it has none, which is also written as zeros."""
-    trace_id = line.text("trace_id")
-    if len(trace_id.encode("utf-8", "surrogatepass")) > TRACE_ID_BYTES_MAX:
-        raise MalformedLineError("a trace ID that is too long")
-    return trace_id if trace_id.strip("0") else ""
+    return read_trace_id(line.text("trace_id"))
 
 
 def _bounded(doc: Doc) -> Doc:

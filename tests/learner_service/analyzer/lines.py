@@ -13,6 +13,8 @@ FOYLE_LOG = FOYLE_LOGS / "foyle.logs.2024-04-16T19-06-47.json"
 
 AGENT = "github.com/jlewi/foyle/app/pkg/agent.(*Agent)"
 TRACE_ID = "8038339848652bc1b97789cd9aa98341"
+RUNNER = "github.com/stateful/runme/v3/internal/runner.(*runnerService)"
+RUN_ID = "01HYRKRJETPVQA84VQR9AR6J30"
 
 
 def executed(
@@ -71,6 +73,23 @@ def run_cell(block_id: str, contents: str = "ls", *, before: str = "list files",
 def suggestion(kind: str, block_id: str, **members: Any) -> bytes:
     event = {"type": kind, "selectedId": block_id, "selectedIndex": 10}
     return foyle(f"{AGENT}.LogEvents", event=event, **members)
+
+
+def runme(message: str, *, ts: object = 1_700_000_000.5, run_id: str = RUN_ID, **members: Any) -> bytes:
+    """A line of RunMe's log."""
+    line = {"level": "info", "ts": ts, "function": f"{RUNNER}.Execute", "msg": message}
+    if run_id:
+        line["_id"] = run_id
+    return json.dumps(line | members).encode() + b"\n"
+
+
+def runme_request(block_id: str, *commands: str, **members: Any) -> bytes:
+    asked = {"commands": [*commands], "knownId": block_id, "languageId": "sh", "envs": ["TERM="]}
+    return runme("received initial request", req=asked, knownID=block_id, **members)
+
+
+def runme_end(block_id: str, exit_code: int, **members: Any) -> bytes:
+    return runme("command finished", knownID=block_id, exitCode=exit_code, **members)
 
 
 def append(path: Path, *lines: bytes) -> None:

@@ -93,17 +93,56 @@ async def test_the_blocks_without_a_run_have_none(following: Following, logs: Pa
         assert not record.HasField("suggestion")
 
 
-async def test_the_other_real_logs_give_seven_blocks_and_a_run_without_an_id_none(
+GENERATED = {
+    "10b11f2d-7c8d-4d58-bedc-7e2dd51a85dc": (BLOCK_KIND_MARKUP, "To read the logs for the cluster"),
+    "8594d742-39d7-473b-b4ad-901ff362fdb3": (
+        BLOCK_KIND_CODE,
+        "gcloud container clusters get-credentials dev",
+    ),
+    "f1662328-e884-418c-a084-95dfb1a3f7fc": (BLOCK_KIND_MARKUP, "This command will authenticate `kubectl`"),
+    "4feb6219-d050-4630-8ceb-d08ec149b60d": (BLOCK_KIND_CODE, "kubectl logs <pod_name>"),
+    "3893a0b6-8c84-49ca-a38c-fbf6d7adfcde": (BLOCK_KIND_MARKUP, "Replace `<pod_name>` with the name"),
+    "fd276a6f-f379-4f9c-9779-0ed07819d0f5": (BLOCK_KIND_CODE, "kubectl get pods"),
+    "d507ce35-af59-4f92-8dec-6c37d7b26647": (BLOCK_KIND_MARKUP, "Please execute the commands above"),
+}
+
+
+async def test_the_real_lines_of_one_generation_give_its_seven_blocks(
     following: Following, logs: Path
 ) -> None:
-    for name in ("generate_trace_lines.jsonl", "execute_traces_lines.jsonl", "runme_traces_lines.jsonl"):
-        shutil.copy(FOYLE_LOGS / name, logs)
+    shutil.copy(FOYLE_LOGS / "generate_trace_lines.jsonl", logs)
     await following.poll()
-    assert len(following.block_keys()) == 7
-    assert BlockKey("", "4feb6219-d050-4630-8ceb-d08ec149b60d") in following.block_keys()
-    proposed = following.block("4feb6219-d050-4630-8ceb-d08ec149b60d").generated.generated.block
-    assert proposed.contents == "kubectl logs <pod_name>\n"
-    assert [status.malformed_line_count for status in following.analyzer.status()] == [0, 0, 0]
+    assert following.block_keys() == {BlockKey("", block_id) for block_id in GENERATED}
+    for block_id, (kind, beginning) in GENERATED.items():
+        proposal = following.block(block_id).generated
+        assert proposal.event_time.ToMicroseconds() == 1_713_303_855_226_055
+        assert proposal.generated.trace_id == "2c4efb9372de3bb51d66d3f7e9c3a76a"
+        assert proposal.generated.block.kind == kind
+        assert proposal.generated.block.contents.strip().startswith(beginning)
+        [asked] = proposal.generated.doc.blocks
+        assert asked.contents.startswith("Use gcloud to read the logs for the cluster dev")
+    assert [status.malformed_line_count for status in following.analyzer.status()] == [0]
+
+
+async def test_the_real_lines_of_a_run_without_a_block_id_give_nothing(
+    following: Following, logs: Path
+) -> None:
+    shutil.copy(FOYLE_LOGS / "execute_traces_lines.jsonl", logs)
+    await following.poll()
+    assert following.block_keys() == set()
+    [status] = following.analyzer.status()
+    assert (status.malformed_line_count, status.offset_bytes) == (0, status.size_bytes)
+
+
+async def test_the_real_lines_of_a_run_give_it_once_the_block_has_an_id(
+    following: Following, logs: Path
+) -> None:
+    lines = (FOYLE_LOGS / "execute_traces_lines.jsonl").read_bytes()
+    append(logs / "a.json", lines.replace(b'"blockId":""', b'"blockId":"block-1"'))
+    await following.poll()
+    run = following.block("block-1").executed
+    assert run.executed.block.contents == "gcloud logging read --project=foyle-dev\n"
+    assert (run.executed.exit_code, run.event_time.ToMicroseconds()) == (0, 1_713_303_872_587_626)
 
 
 def key_lines() -> list[bytes]:
@@ -181,7 +220,7 @@ async def test_traces_of_two_namespaces_are_two(store: Store, clock: ManualClock
     assert following.block_keys() == set()
 
 
-@pytest.mark.parametrize("trace_id", ["", "0" * 32])
+@pytest.mark.parametrize("trace_id", ["", "0" * 32, "00000000-0000-0000-0000-000000000000"])
 async def test_lines_without_a_trace_join_nothing(following: Following, logs: Path, trace_id: str) -> None:
     append(logs / "a.json", request(trace_id=trace_id), response("block-1", trace_id=trace_id))
     await following.poll()
@@ -412,6 +451,45 @@ async def test_times_are_exact_to_the_microsecond(
     assert following.block("block-1").executed.event_time.ToMicroseconds() == time_us
 
 
+async def test_requests_responses_and_times_go_by_short_names_too(following: Following, logs: Path) -> None:
+    def shortened(line: bytes) -> bytes:
+        for name, short in ((b'"request"', b'"req"'), (b'"response"', b'"resp"'), (b'"time"', b'"ts"')):
+            line = line.replace(name, short)
+        return line
+
+    run = [shortened(line) for line in executor_lines("block-2")]
+    append(logs / "a.json", shortened(request()), shortened(response("block-1", trace_id=TRACE_ID)))
+    append(logs / "b.json", *(line.replace(TRACE_ID.encode(), b"b2") for line in run))
+    await following.poll()
+    proposal = following.block("block-1").generated
+    assert [block.contents for block in proposal.generated.doc.blocks] == ["list files"]
+    assert proposal.event_time.ToMicroseconds() == 1_700_000_000_500_000
+    assert following.block("block-2").executed.executed.exit_code == 1
+
+
+async def test_of_members_named_twice_the_last_counts(following: Following, logs: Path) -> None:
+    line = run_cell("block-1", "ls", time=0.125)
+    line = line.replace(b'"time"', b'"time": 7, "time"').replace(
+        b'"value": "ls"', b'"value": "x", "value": "ls"'
+    )
+    append(logs / "a.json", line)
+    await following.poll()
+    run = following.block("block-1").executed
+    assert (run.event_time.ToMicroseconds(), run.executed.block.contents) == (125_000, "ls")
+
+
+async def test_the_start_and_the_end_of_a_session_say_nothing_of_a_block(
+    following: Following, logs: Path
+) -> None:
+    cells = [{"kind": "CELL_KIND_CODE", "value": "ls", "metadata": {"id": "block-1"}}]
+    for kind in ("SESSION_START", "SESSION_END"):
+        event = {"type": kind, "contextId": "c1", "selectedId": "block-1", "cells": cells}
+        append(logs / "a.json", foyle(f"{AGENT}.LogEvents", event=event))
+    await following.poll()
+    assert following.block_keys() == set()
+    assert following.status()["a.json"].malformed_line_count == 0
+
+
 def malformed_lines() -> Iterator[bytes]:
     for time in (
         b"-1",
@@ -432,6 +510,8 @@ def malformed_lines() -> Iterator[bytes]:
     yield run_cell("block\\u0000".replace("\\u0000", "\x00"))
     yield run_cell("block-1", trace_id="t" * 129)
     yield request(trace_id="t" * 129)
+    yield request(trace_id="\ud800")
+    yield response("block-1", trace_id="\udfff")
     yield response(*(f"block-{number}" for number in range(101)))
     yield request()[:-10] + b"\n"
     yield request()[:-10] + b"}\n"

@@ -1,13 +1,14 @@
 """Arbitrary bytes: no line stops the Analyzer, and no way of cutting a file changes what it says."""
 
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errata.store.v1.store_pb2 import TraceRecord
 from learner_service.analyzer.dialects import read_line
 from learner_service.analyzer.follower import ReadAt, read_chunk
-from learner_service.analyzer.records import MalformedLineError
-from learner_service.analyzer.traces import join
+from learner_service.analyzer.traces import Trace
 from tests.learner_service.analyzer.conftest import NOW_US
 from tests.learner_service.analyzer.lines import (
     FOYLE_LOG,
@@ -63,12 +64,11 @@ def damaged_lines(draw: st.DrawFn) -> bytes:
 @given(line=st.one_of(st.binary(max_size=200), damaged_lines()))
 @settings(max_examples=300, deadline=None)
 def test_a_line_is_understood_or_malformed_and_nothing_else(line: bytes) -> None:
-    try:
-        record = read_line(line, namespace="team-a", now_us=NOW_US)
-    except MalformedLineError:
-        return
-    if record is not None and record.trace is not None:
-        join(TraceRecord(), record.trace, namespace="team-a", now_us=NOW_US)
+    read = read_line(line, namespace="team-a", now_us=NOW_US)
+    assert (read.outcome == "used") == (read.record is not None)
+    if read.record is not None and read.record.trace is not None:
+        trace = Trace(TraceRecord(), namespace="team-a", trace_id=read.record.trace.trace_id)
+        trace.add(read.record.trace, now_us=NOW_US)
 
 
 def reader(content: bytes) -> ReadAt:
@@ -79,15 +79,24 @@ def never(_: bytes) -> bool:
     return False
 
 
+PARTS = re.compile(rb"([^\n\0]*)(\n|\0+(?=[^\0]))")
+
+
 def whole_lines(content: bytes, line_bytes_max: int) -> list[bytes | None]:
-    """The complete lines of a file; None for one that is too long."""
-    return [line if len(line) <= line_bytes_max else None for line in content.split(b"\n")[:-1]]
+    """The complete lines of a file; None for one that is too long, and for a run of zeros within the file."""
+    lines: list[bytes | None] = []
+    for text, end in PARTS.findall(content):
+        if text or end == b"\n":
+            lines.append(text if len(text) <= line_bytes_max else None)
+        if end != b"\n":
+            lines.append(None)
+    return lines
 
 
 @given(
-    content=st.lists(st.sampled_from([b"a", b"bc", b"\n", b"d" * 9, b"\r\n", b"\xff"]), max_size=60).map(
-        b"".join
-    ),
+    content=st.lists(
+        st.sampled_from([b"a", b"bc", b"\n", b"d" * 9, b"\r\n", b"\xff", b"\0", b"\0" * 30]), max_size=60
+    ).map(b"".join),
     looks=st.lists(st.integers(0, 200), max_size=8).map(sorted),
     chunk_bytes=st.integers(1, 20),
     line_bytes_max=st.integers(1, 15),
@@ -110,6 +119,10 @@ def test_however_a_file_grows_its_lines_are_read_once_and_whole(
                 line_bytes_max=line_bytes_max,
             )
             lines += [line.content for line in chunk.lines]
+            assert [line.end_offset for line in chunk.lines] == sorted(
+                line.end_offset for line in chunk.lines
+            )
+            assert chunk.at_end or chunk.end_offset > offset
             if chunk.end_offset == offset:
                 break
             offset, inside_long_line = chunk.end_offset, chunk.inside_long_line
@@ -120,7 +133,7 @@ def test_however_a_file_grows_its_lines_are_read_once_and_whole(
     assert lines == expected
 
 
-@given(line=st.binary(max_size=64).filter(lambda line: b"\n" not in line), rest=st.integers(0, 5))
+@given(line=st.binary(max_size=64).filter(lambda line: not {0, 10} & {*line}), rest=st.integers(0, 5))
 @settings(max_examples=50, deadline=None)
 def test_the_offset_of_each_line_is_just_after_its_newline(line: bytes, rest: int) -> None:
     content = (line + b"\n") * 3 + b"x" * rest
