@@ -28,8 +28,10 @@ demo: $(VENV)/.installed ## Learns from real logs and answers questions, in unde
 run: $(VENV)/.installed ## Keeps both services running on ./.errata
 	@python -m scripts.run
 
+# Two at a time, because most of the slow ones wait for processes.
 test: $(VENV)/.installed ## Runs the tests, fast ones first
-	@pytest -m "not soak"
+	@pytest -m "not slow and not soak" -n 2
+	@pytest -m "slow and not soak" -n 2
 
 test-faults: $(VENV)/.installed ## Runs the long fault and soak tests
 	@pytest -m soak

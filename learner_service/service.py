@@ -182,6 +182,9 @@ class LearnerServicer:
             response.example.CopyFrom(_without_embedding(stored.example))
         if response.ByteSize() > BLOCK_BYTES_MAX:
             _drop_outputs(response.block)
+        if response.ByteSize() > BLOCK_BYTES_MAX:
+            # What it was learned from is in the block, but for what redaction and trimming took.
+            response.ClearField("example")
         return response
 
     async def list_blocks(self, request: pb.ListBlocksRequest, call: Call) -> pb.ListBlocksResponse:

@@ -12,6 +12,7 @@ again for a visible one. This needs no order of memory accesses but that of the 
 """
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -93,25 +94,38 @@ class Rows:
         """For each row picked, its revision."""
         return self._revisions[pick]
 
-    def put(self, key: bytes, put: Put, born: int) -> None:
-        """Writes a row that is visible from generation `born` on; there must be room."""
-        if self._free:
-            row = self._free.pop()
-            self.keys[row] = key
-            self.examples[row] = put.example
-        else:
-            row = len(self.keys)
-            self.keys.append(key)
-            self.examples.append(put.example)
-        lists = self.lists.add(row, put.facets)
-        self.embeddings[row] = put.embedding
-        self.executed_ns[row] = put.executed_ns
-        self.namespace_numbers[row] = lists[_NAMESPACE].number
-        self.language_numbers[row] = lists[_LANGUAGE].number
-        self._revisions[row] = put.revision
-        self._born[row] = born
-        self._died[row] = NEVER
-        self._rows_by_key[key] = (*self._rows_by_key.get(key, ()), row)
+    def put(self, puts: Mapping[bytes, Put], born: int) -> None:
+        """Writes a row for each example, by key, that is visible from generation `born` on.
+
+        There must be room.
+        """
+        if not puts:
+            return
+        rows: list[int] = []
+        namespace_numbers: list[int] = []
+        language_numbers: list[int] = []
+        for key, put in puts.items():
+            if self._free:
+                row = self._free.pop()
+                self.keys[row] = key
+                self.examples[row] = put.example
+            else:
+                row = len(self.keys)
+                self.keys.append(key)
+                self.examples.append(put.example)
+            lists = self.lists.add(row, put.facets)
+            rows.append(row)
+            namespace_numbers.append(lists[_NAMESPACE].number)
+            language_numbers.append(lists[_LANGUAGE].number)
+            self._rows_by_key[key] = (*self._rows_by_key.get(key, ()), row)
+        # Column by column: a write of one element takes as long as one of a hundred.
+        self.embeddings[rows] = [put.embedding for put in puts.values()]
+        self.executed_ns[rows] = [put.executed_ns for put in puts.values()]
+        self.namespace_numbers[rows] = namespace_numbers
+        self.language_numbers[rows] = language_numbers
+        self._revisions[rows] = [put.revision for put in puts.values()]
+        self._born[rows] = born
+        self._died[rows] = NEVER
 
     def fill(self, columns: RowColumns, born: int) -> None:
         """Writes the rows from 0 on, many at once, where none has been written yet.

@@ -47,9 +47,9 @@ class TextQuestion:
     text: str
     size_bytes: int
 
-    def query(self) -> Query:
-        """What is embedded of it, secrets redacted; blank for a blank question."""
-        return query_from_text(redact(self.text))
+    def query(self, *, redaction: bool = True) -> Query:
+        """What is embedded of it, secrets redacted unless told otherwise; blank for a blank question."""
+        return query_from_text(redact(self.text) if redaction else self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,14 +61,15 @@ class DocQuestion:
     """The block at the cursor, one of the document's; None for the last."""
     size_bytes: int
 
-    def query(self) -> Query:
-        """What is embedded of it, secrets redacted; blank for a document without a question."""
+    def query(self, *, redaction: bool = True) -> Query:
+        """What is embedded of it, secrets redacted unless told otherwise; blank without a question."""
         doc = block_pb2.Doc()
         doc.CopyFrom(self.doc)
         for block in doc.blocks:
             # Never part of a query, and often most of a document: not worth redacting.
             block.ClearField("outputs")
-        redact_doc(doc)
+        if redaction:
+            redact_doc(doc)
         return query_from_doc(doc, self.selected_index)
 
 

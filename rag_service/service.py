@@ -81,6 +81,7 @@ class RagServicer:
         workers: Executor,
         namespaces: Collection[str],
         version: str,
+        redaction: bool = True,
     ) -> None:
         """Answers from what there is.
 
@@ -90,12 +91,14 @@ class RagServicer:
             workers: run searches of large indexes and the redaction of long questions.
             namespaces: the ones that are followed; all of them when empty.
             version: of the program.
+            redaction: False leaves secrets in questions.
         """
         self._mirror = mirror
         self._progress = progress
         self._workers = workers
         self._namespaces = tuple(namespaces)
         self._version = version
+        self._redaction = redaction
 
     async def search(self, request: rag_pb2.SearchRequest, call: Call) -> bytes:
         """Finds the examples nearest to a question; an encoded SearchResponse.
@@ -183,8 +186,8 @@ class RagServicer:
         if isinstance(question, EmbeddedQuestion):
             return ""
         if question.size_bytes <= INLINE_QUERY_BYTES_MAX:
-            return question.query().text
-        return (await self._in_worker(question.query)).text
+            return question.query(redaction=self._redaction).text
+        return (await self._in_worker(partial(question.query, redaction=self._redaction))).text
 
     async def _found(self, query: IndexQuery, replica: Replica) -> IndexAnswer:
         index = replica.index

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 BOOKMARK_INTERVAL_S: Final = 1
 """How often the Learner says, on a quiet stream, that nothing is missing."""
-UPDATES_PER_SLICE_MAX: Final = 32
+UPDATES_PER_SLICE_MAX: Final = 64
 """Changes applied in one go: about a millisecond, after which searches and health checks have their turn."""
 
 _REFUSALS: Final = frozenset(

@@ -5,6 +5,7 @@ repaired: what is malformed cannot be found, and the Learner is where it is put 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from errata.text import question_key
 from errata.v1 import block_pb2, example_pb2, learner_pb2
 from rag_service.row_lists import Facet
-from rag_service.vectors import is_unit_length, length
+from rag_service.vectors import is_unit_length, lengths
 
 _FLOAT32_LE: Final = np.dtype("<f4")
 _TIME_NS_MAX: Final = 2**63 - 1
@@ -31,7 +32,7 @@ class Put(NamedTuple):
     """Unit vector, shape (dimension,). A view of the message that was read."""
     executed_ns: int
     """Since the epoch, which is also where an unset time counts; see `time_ns`."""
-    facets: tuple[Facet, ...]
+    facets: Sequence[Facet]
     """Namespace, language, question, then the labels; each once."""
 
 
@@ -78,48 +79,64 @@ def time_ns(seconds: int, nanos: int) -> int:
     return max(-_TIME_NS_MAX, min(_TIME_NS_MAX, seconds * 1_000_000_000 + nanos))
 
 
-def read_update(update: learner_pb2.ExampleUpdate, dimension: int) -> tuple[bytes, Change] | None:
-    """The key of the example that an update changes, and the change.
+def read_updates(updates: Sequence[learner_pb2.ExampleUpdate], dimension: int) -> dict[bytes, Change]:
+    """What some updates make of each example that they change, by its key; of several changes the last.
 
-    Returns:
-        None when the update names no example, as one of a kind that is not known here.
+    Args:
+        updates: in order. One that names no example, as one of a kind that is not known here, changes none.
+        dimension: of the embeddings.
     """
-    kind = update.WhichOneof("change")
-    if kind == "put":
-        example = update.put
-        key = encoded_key(example.namespace, example.id)
-        return key, _read_example(example, update.revision, dimension)
-    if kind == "deleted":
-        return encoded_key(update.deleted.namespace, update.deleted.id), Deleted(update.revision)
-    return None
-
-
-def _read_example(example: example_pb2.Example, revision: int, dimension: int) -> Put | Malformed:
-    encoded = example.embedding
+    # The last change of each example decides.
+    last: dict[bytes, learner_pb2.ExampleUpdate] = {}
+    for update in updates:
+        kind = update.WhichOneof("change")
+        if kind == "put":
+            example = update.put
+            last[encoded_key(example.namespace, example.id)] = update
+        elif kind == "deleted":
+            last[encoded_key(update.deleted.namespace, update.deleted.id)] = update
+    # Checked together: one by one that takes as long as everything else.
+    embeddings = [update.put.embedding for update in last.values()]
     want_bytes = _FLOAT32_LE.itemsize * dimension
-    if len(encoded) != want_bytes:
-        reason = f"its embedding has {len(encoded)} bytes, not {want_bytes}"
-        return Malformed(revision=revision, reason=reason)
-    embedding = np.frombuffer(encoded, dtype=_FLOAT32_LE)
-    embedding_length = length(embedding)
-    if not math.isfinite(embedding_length):
-        return Malformed(revision=revision, reason="its embedding is not finite")
+    sized = [embedding for embedding in embeddings if len(embedding) == want_bytes]
+    rows = np.frombuffer(b"".join(sized), dtype=_FLOAT32_LE).reshape(-1, dimension)
+    checked = zip(rows, lengths(rows).tolist(), strict=True)
+    changes: dict[bytes, Change] = {}
+    for (key, update), encoded in zip(last.items(), embeddings, strict=True):
+        if len(encoded) == want_bytes:
+            changes[key] = _read_example(update.put, update.revision, *next(checked))
+        elif update.HasField("put"):
+            reason = f"its embedding has {len(encoded)} bytes, not {want_bytes}"
+            changes[key] = Malformed(revision=update.revision, reason=reason)
+        else:
+            changes[key] = Deleted(update.revision)
+    return changes
+
+
+def _read_example(
+    example: example_pb2.Example, revision: int, embedding: NDArray[np.float32], embedding_length: float
+) -> Put | Malformed:
     if not is_unit_length(embedding_length):
+        if not math.isfinite(embedding_length):
+            return Malformed(revision=revision, reason="its embedding is not finite")
         reason = f"its embedding has length {embedding_length:.9g}, not 1"
         return Malformed(revision=revision, reason=reason)
     language = _answer_language(example)
     executed = example.executed_time
+    facets = [
+        namespace_facet(example.namespace),
+        language_facet(language),
+        ("question", language, _question_hash(example.query_text)),
+    ]
+    labels = example.labels
+    if labels:
+        facets += [label_facet(name, value) for name, value in labels.items()]
     return Put(
         revision=revision,
         example=_without_embedding(example),
         embedding=embedding,
         executed_ns=time_ns(executed.seconds, executed.nanos),
-        facets=(
-            namespace_facet(example.namespace),
-            language_facet(language),
-            ("question", language, _question_hash(example.query_text)),
-            *[label_facet(name, value) for name, value in example.labels.items()],
-        ),
+        facets=facets,
     )
 
 

@@ -17,6 +17,13 @@ def length(vector: NDArray[np.float32]) -> float:
     return math.sqrt(float(exact @ exact))
 
 
+def lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The length of each row of a matrix, likewise."""
+    exact = rows.astype(np.float64)
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", exact, exact)
+    return np.sqrt(squares)
+
+
 def is_unit_length(length: float) -> bool:
     """Tells whether this is the length of a unit vector; false for NaN."""
     return abs(length - 1.0) <= LENGTH_ERROR_MAX

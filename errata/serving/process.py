@@ -1,6 +1,5 @@
 """From a signal to an exit code: how a service process starts and ends.
 
-    exit_on_signals()                                # first of all in `__main__`, before the slow imports
     async def main(stop: Stop) -> None: ...          # builds, serves, awaits stop.wait(), drains
     sys.exit(run(main))
 
@@ -22,15 +21,14 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, TypeAlias
 
+from errata.serving.early_signals import SIGNALS
 from errata.serving.logs import get_logger
 
 EXIT_S_MAX: Final = 10.0
 """From the first signal to the end. Kubernetes allows 30 s, `docker stop` just these 10."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _EXIT_FAILED: Final = 1
 # Shells and supervisors read 128 + n as: ended by signal n.
 _EXIT_FORCED_BASE: Final = 128
@@ -95,15 +93,6 @@ def run(main: Main, *, exit_s_max: float = EXIT_S_MAX) -> int:
     return 0
 
 
-def exit_on_signals() -> None:
-    """From here on, and until `run` takes over, SIGTERM and SIGINT end the process at once with 0.
-
-    Nothing is open yet, so there is nothing to unwind.
-    """
-    for number in _SIGNALS:
-        signal.signal(number, _exit_at_once)
-
-
 def write_address_file(path: Path | None, address: str) -> None:
     """Writes the address and a newline; a reader sees all of it or no file. Does nothing without a path.
 
@@ -141,7 +130,7 @@ async def _supervise(main: Main, exit_s_max: float) -> None:
         if not stop.is_awaited:
             service.cancel()
 
-    for number in _SIGNALS:
+    for number in SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
     try:
         await service
@@ -163,10 +152,6 @@ def _end_process_after(seconds: float) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
-
-
-def _exit_at_once(_: int, __: FrameType | None) -> None:
-    os._exit(0)
 
 
 def _start_error_in(error: BaseException) -> StartError | None:

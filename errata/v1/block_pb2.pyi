@@ -433,14 +433,15 @@ class BlockEvent(_message.Message):
     """A person accepted or rejected the suggestion. Not unspecified."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, by the sender's clock. Required; at most 24 h ahead of
-        the Learner's clock.
+        """When it happened, by the sender's clock. Required; not before 1970, and at
+        most 24 h ahead of the Learner's clock.
         """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels to add to the block, or to overwrite. An empty value removes the
-        label. See BlockLog.labels; of more than 64, the 64 set latest stay.
+        label. See BlockLog.labels: at most 64 in one event. Of more in all, those
+        removed included, the 64 set latest stay.
         """
 
     @_builtins.property

@@ -499,7 +499,9 @@ class GetBackfillResponse(_message.Message):
     matched_block_count: _builtins.int
     """Blocks that match."""
     done_block_count: _builtins.int
-    """Blocks reconciled since, whatever the outcome."""
+    """Blocks reconciled since, whatever the outcome, or changed since, which makes
+    them live work.
+    """
     changed_block_count: _builtins.int
     """Of those, blocks whose example changed."""
     failed_block_count: _builtins.int
@@ -900,7 +902,8 @@ class GetBlockResponse(_message.Message):
     @_builtins.property
     def block(self) -> _block_pb2.BlockLog:
         """What is known of the block. Its contents are erased once it is forgotten. Its
-        outputs are left out where the answer would exceed 4 MiB.
+        outputs are left out where the answer would exceed 4 MiB. Without them it may
+        still hold several events of almost 1 MiB each, and exceed that a little.
         """
 
     @_builtins.property
@@ -909,7 +912,9 @@ class GetBlockResponse(_message.Message):
 
     @_builtins.property
     def example(self) -> _example_pb2.Example:
-        """The example learned from it, without its embedding. Unset when none."""
+        """The example learned from it, without its embedding. Unset when none, and
+        where the answer would exceed 4 MiB; ListExamples has it then.
+        """
 
     def __init__(
         self,
@@ -1237,7 +1242,7 @@ class GetStatusResponse(_message.Message):
     example_count: _builtins.int
     """Examples learned."""
     queued_block_count: _builtins.int
-    """Blocks waiting for their turn."""
+    """Blocks waiting for their turn, those of backfills left out."""
     failed_block_count: _builtins.int
     """Blocks that failed for good and wait for a Backfill or a new event."""
     embedder_fingerprint: _builtins.str

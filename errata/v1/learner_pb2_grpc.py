@@ -124,7 +124,9 @@ class LearnerServiceServicer:
     def Backfill(self, request, context):
         """Learns again from every block that changed at or after a time; returns
         without waiting for the work. Survives a restart. Safe to retry with the
-        same `backfill_id`.
+        same `backfill_id`. Ended ones are kept 30 days, and at most 1,000 of them.
+
+        Fails with RESOURCE_EXHAUSTED when 32 are running already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

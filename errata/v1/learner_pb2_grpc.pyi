@@ -56,7 +56,9 @@ class LearnerServiceStub:
     Backfill: _grpc.UnaryUnaryMultiCallable[_learner_pb2.BackfillRequest, _learner_pb2.BackfillResponse]
     """Learns again from every block that changed at or after a time; returns
     without waiting for the work. Survives a restart. Safe to retry with the
-    same `backfill_id`.
+    same `backfill_id`. Ended ones are kept 30 days, and at most 1,000 of them.
+
+    Fails with RESOURCE_EXHAUSTED when 32 are running already.
     """
     GetBackfill: _grpc.UnaryUnaryMultiCallable[_learner_pb2.GetBackfillRequest, _learner_pb2.GetBackfillResponse]
     """Says how far a backfill has come.
@@ -129,7 +131,9 @@ class LearnerServiceAsyncStub(LearnerServiceStub):
     Backfill: _aio.UnaryUnaryMultiCallable[_learner_pb2.BackfillRequest, _learner_pb2.BackfillResponse]  # type: ignore[assignment]
     """Learns again from every block that changed at or after a time; returns
     without waiting for the work. Survives a restart. Safe to retry with the
-    same `backfill_id`.
+    same `backfill_id`. Ended ones are kept 30 days, and at most 1,000 of them.
+
+    Fails with RESOURCE_EXHAUSTED when 32 are running already.
     """
     GetBackfill: _aio.UnaryUnaryMultiCallable[_learner_pb2.GetBackfillRequest, _learner_pb2.GetBackfillResponse]  # type: ignore[assignment]
     """Says how far a backfill has come.
@@ -217,7 +221,9 @@ class LearnerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_learner_pb2.BackfillResponse, _abc.Awaitable[_learner_pb2.BackfillResponse]]:
         """Learns again from every block that changed at or after a time; returns
         without waiting for the work. Survives a restart. Safe to retry with the
-        same `backfill_id`.
+        same `backfill_id`. Ended ones are kept 30 days, and at most 1,000 of them.
+
+        Fails with RESOURCE_EXHAUSTED when 32 are running already.
         """
 
     @_abc_1.abstractmethod

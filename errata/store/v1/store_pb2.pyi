@@ -95,7 +95,7 @@ class BlockRecord(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.MessageMap[_builtins.str, Global___Label]:
-        """Labels by key."""
+        """Labels by key: the 64 set latest, those that were removed included."""
 
     @_builtins.property
     def modified_time(self) -> _timestamp_pb2.Timestamp:

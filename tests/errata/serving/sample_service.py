@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 
+from errata.serving.early_signals import exit_on_signals
 from errata.serving.fields import check_block_id
 from errata.serving.logs import configure_logs, get_logger
 from errata.serving.metrics import RpcMetrics, new_registry
@@ -20,7 +21,6 @@ from errata.serving.process import (
     EXIT_S_MAX,
     StartError,
     Stop,
-    exit_on_signals,
     run,
     write_address_file,
 )

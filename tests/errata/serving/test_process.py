@@ -12,8 +12,8 @@ import structlog
 from errata.serving.process import StartError, Stop, run, write_address_file
 from errata.v1 import learner_pb2 as pb
 from errata.v1 import learner_pb2_grpc
-from tests.errata.serving.sample_service import NAME
 from scripts.processes import Process, ProcessEndedError, start
+from tests.errata.serving.sample_service import NAME
 
 SAMPLE = "tests.errata.serving.sample_service"
 

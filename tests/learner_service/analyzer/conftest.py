@@ -13,6 +13,7 @@ import pytest
 from errata.store.v1.store_pb2 import BlockRecord, LogFileRecord, TraceRecord
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.analyzer import Analyzer, FileStatus, LogDirectory
+from learner_service.analyzer.analyzer import Lag, LineMeter
 from learner_service.keys import BlockKey
 from learner_service.recorder import record_events
 from learner_service.store import Store
@@ -37,8 +38,15 @@ class Following:
     look_interval_s: float = 60.0
     full_store_wait_s: float = 0.001
     files_remembered_max: int = 1_000
+    meter: LineMeter | None = None
     fault: Exception | None = None
-    """Raised by the next transaction, at its end."""
+    """Raised by a transaction, at its end."""
+    fault_after: int = 0
+    """How many transactions go well before that."""
+    tick_us: int = 0
+    """How far the clock goes on with each transaction."""
+    lags: list[Lag] = field(default_factory=list)
+    """Before each transaction."""
 
     def __post_init__(self) -> None:
         self.told = asyncio.Event()
@@ -49,6 +57,7 @@ class Following:
             directories=self.directories,
             notify=self._notify,
             clock_us=self.clock,
+            meter=self.meter,
             look_interval_s=self.look_interval_s,
             full_store_wait_s=self.full_store_wait_s,
             files_remembered_max=self.files_remembered_max,
@@ -57,9 +66,10 @@ class Following:
     def _record(self, transaction: WriteTransaction, events: Iterable[BlockEvent]) -> set[BlockKey]:
         events = list(events)
         changed = record_events(transaction, events)
-        if self.fault is not None:
+        if self.fault is not None and self.fault_after == 0:
             fault, self.fault = self.fault, None
             raise fault
+        self.fault_after -= self.fault is not None
         self.recorded += events
         return changed
 
@@ -74,6 +84,8 @@ class Following:
     async def write(self, mutation: Callable[[WriteTransaction], T]) -> T:
         """As the store does, and tells of it."""
         self.write_begun.set()
+        self.clock.now_us += self.tick_us
+        self.lags.append(self.analyzer.lag())
         return await self.store.write(mutation)
 
     def restarted(self, *directories: LogDirectory) -> "Following":

@@ -638,13 +638,14 @@ type BlockEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The block it happened to. Required. See BlockLog.id.
 	BlockId string `protobuf:"bytes,1,opt,name=block_id,json=blockId,proto3" json:"block_id,omitempty"`
-	// When it happened, by the sender's clock. Required; at most 24 h ahead of
-	// the Learner's clock.
+	// When it happened, by the sender's clock. Required; not before 1970, and at
+	// most 24 h ahead of the Learner's clock.
 	EventTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	// Namespace of the block. See BlockLog.namespace.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	// Labels to add to the block, or to overwrite. An empty value removes the
-	// label. See BlockLog.labels; of more than 64, the 64 set latest stay.
+	// label. See BlockLog.labels: at most 64 in one event. Of more in all, those
+	// removed included, the 64 set latest stay.
 	Labels map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// True marks the block as part of an evaluation, for good.
 	EvalMode bool `protobuf:"varint,5,opt,name=eval_mode,json=evalMode,proto3" json:"eval_mode,omitempty"`

@@ -800,7 +800,8 @@ type GetBackfillResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Blocks that match.
 	MatchedBlockCount int64 `protobuf:"varint,1,opt,name=matched_block_count,json=matchedBlockCount,proto3" json:"matched_block_count,omitempty"`
-	// Blocks reconciled since, whatever the outcome.
+	// Blocks reconciled since, whatever the outcome, or changed since, which makes
+	// them live work.
 	DoneBlockCount int64 `protobuf:"varint,2,opt,name=done_block_count,json=doneBlockCount,proto3" json:"done_block_count,omitempty"`
 	// Of those, blocks whose example changed.
 	ChangedBlockCount int64 `protobuf:"varint,3,opt,name=changed_block_count,json=changedBlockCount,proto3" json:"changed_block_count,omitempty"`
@@ -1656,11 +1657,13 @@ func (x *GetBlockRequest) GetNamespace() string {
 type GetBlockResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is known of the block. Its contents are erased once it is forgotten. Its
-	// outputs are left out where the answer would exceed 4 MiB.
+	// outputs are left out where the answer would exceed 4 MiB. Without them it may
+	// still hold several events of almost 1 MiB each, and exceed that a little.
 	Block *BlockLog `protobuf:"bytes,1,opt,name=block,proto3" json:"block,omitempty"`
 	// What was learned from it.
 	State *BlockState `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
-	// The example learned from it, without its embedding. Unset when none.
+	// The example learned from it, without its embedding. Unset when none, and
+	// where the answer would exceed 4 MiB; ListExamples has it then.
 	Example       *Example `protobuf:"bytes,3,opt,name=example,proto3" json:"example,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2229,7 +2232,7 @@ type GetStatusResponse struct {
 	BlockCount int64 `protobuf:"varint,4,opt,name=block_count,json=blockCount,proto3" json:"block_count,omitempty"`
 	// Examples learned.
 	ExampleCount int64 `protobuf:"varint,5,opt,name=example_count,json=exampleCount,proto3" json:"example_count,omitempty"`
-	// Blocks waiting for their turn.
+	// Blocks waiting for their turn, those of backfills left out.
 	QueuedBlockCount int64 `protobuf:"varint,6,opt,name=queued_block_count,json=queuedBlockCount,proto3" json:"queued_block_count,omitempty"`
 	// Blocks that failed for good and wait for a Backfill or a new event.
 	FailedBlockCount int64 `protobuf:"varint,7,opt,name=failed_block_count,json=failedBlockCount,proto3" json:"failed_block_count,omitempty"`

@@ -58,7 +58,9 @@ type LearnerServiceClient interface {
 	Reconcile(ctx context.Context, in *ReconcileRequest, opts ...grpc.CallOption) (*ReconcileResponse, error)
 	// Learns again from every block that changed at or after a time; returns
 	// without waiting for the work. Survives a restart. Safe to retry with the
-	// same `backfill_id`.
+	// same `backfill_id`. Ended ones are kept 30 days, and at most 1,000 of them.
+	//
+	// Fails with RESOURCE_EXHAUSTED when 32 are running already.
 	Backfill(ctx context.Context, in *BackfillRequest, opts ...grpc.CallOption) (*BackfillResponse, error)
 	// Says how far a backfill has come.
 	//
@@ -241,7 +243,9 @@ type LearnerServiceServer interface {
 	Reconcile(context.Context, *ReconcileRequest) (*ReconcileResponse, error)
 	// Learns again from every block that changed at or after a time; returns
 	// without waiting for the work. Survives a restart. Safe to retry with the
-	// same `backfill_id`.
+	// same `backfill_id`. Ended ones are kept 30 days, and at most 1,000 of them.
+	//
+	// Fails with RESOURCE_EXHAUSTED when 32 are running already.
 	Backfill(context.Context, *BackfillRequest) (*BackfillResponse, error)
 	// Says how far a backfill has come.
 	//

@@ -1,0 +1,150 @@
+"""What a text must hold for any rule to match is looked for first: that may never hide a secret."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errata import redaction
+from errata.redaction import may_hold_secret
+from errata.text import redact, redact_event
+from errata.v1.block_pb2 import Block, BlockEvent, BlockOutput, BlockOutputItem, Doc, ExampleTaught
+from tests.errata.test_redaction import SHAPES, mixed
+
+
+def redacted_by_the_rules(text: str) -> str:
+    """The text after rules that are tried in any case: a line before it holds what one of them needs."""
+    before = "key\n"
+    return redact(before + text).removeprefix(before)
+
+
+def secrets() -> Iterator[str]:
+    for shape, secret in SHAPES:
+        yield shape.format(secret)
+        yield secret
+
+
+def test_every_rule_says_what_it_needs() -> None:
+    assert redaction._NEEDED.keys() == {rule.name for rule in redaction._RULES}
+    assert all(part == part.lower() for parts in redaction._NEEDED.values() for part in parts)
+
+
+def test_the_tree_matches_what_the_words_match() -> None:
+    words = {part for parts in redaction._NEEDED.values() for part in parts}
+    tree = re.compile(redaction._any_of(words))
+    for word in words:
+        assert tree.search(f"x{word}x")
+        assert not tree.search(word[:-1]) or any(other in word[:-1] for other in words)
+    assert re.compile(redaction._any_of(["ab", "abc", "b", "cd"])).search("xcx") is None
+
+
+PIECES = st.sampled_from(
+    [
+        *sorted({part for parts in redaction._NEEDED.values() for part in parts}),
+        *(
+            "password",
+            "PASSWORD",
+            "api_key",
+            "API-KEY",
+            "Secret",
+            "toKen",
+            "pwd",
+            "_PWD",
+            ";pwd",
+            "PASS",
+            "passin",
+        ),
+        *(
+            "=",
+            ":",
+            ": ",
+            " = ",
+            '"',
+            "'",
+            " ",
+            "\n",
+            "@",
+            "://",
+            "-",
+            "--",
+            "-p",
+            "-u ",
+            "-a ",
+            "Bearer ",
+            "sig=",
+        ),
+        *(
+            "curl",
+            "mysql",
+            "sshpass",
+            "redis-cli",
+            "docker login",
+            "mongosh",
+            "-----BEGIN RSA PRIVATE KEY-----",
+        ),
+        *("hunter2", "Tr0ub4dor", mixed(20), mixed(40), "AKIA", "SK-", "GHP_", "user", "\u212a", "\u017f"),
+        *(
+            "authorization",
+            "IDENTIFIED BY ",
+            "hooks.slack.com/services/",
+            "-pass",
+            "eyJ",
+            "ey",
+            "ke",
+            "y",
+            "to",
+            "ken",
+        ),
+    ]
+)
+
+
+@given(text=st.lists(PIECES, max_size=8).map("".join))
+@settings(max_examples=2_000, deadline=None)
+def test_a_text_that_the_rules_change_holds_what_is_needed(text: str) -> None:
+    assert redact(text) == redacted_by_the_rules(text)
+    assert may_hold_secret(text.encode()) or redact(text) == text
+
+
+def test_every_known_secret_holds_what_is_needed() -> None:
+    changed_count = 0
+    for text in secrets():
+        for variant in (text, text.upper(), text.swapcase()):
+            changed = redacted_by_the_rules(variant)
+            assert redact(variant) == changed
+            assert may_hold_secret(variant.encode()) or changed == variant
+            changed_count += changed != variant
+    assert changed_count > len(SHAPES)
+
+
+def test_a_secret_anywhere_in_an_event_is_redacted() -> None:
+    secret = "ghp_" + mixed(36)
+
+    def block(field: str) -> Block:
+        outputs = [BlockOutput(items=[BlockOutputItem(text_data=secret)])] if field == "output" else []
+        return Block(
+            contents=secret if field == "contents" else "ls",
+            metadata={"x": secret} if field == "metadata" else {},
+            outputs=outputs,
+        )
+
+    for kind, field in product(("generated", "executed"), ("contents", "metadata", "output")):
+        for place in ("block", "doc"):
+            event = BlockEvent(block_id="b")
+            told = getattr(event, kind)
+            told.block.contents = "ls"
+            if place == "block":
+                told.block.CopyFrom(block(field))
+            else:
+                told.doc.CopyFrom(Doc(blocks=[block(field)]))
+            redact_event(event)
+            assert secret.encode() not in event.SerializeToString(), (kind, field, place)
+    for event in (
+        BlockEvent(block_id="b", labels={"x": secret}),
+        BlockEvent(block_id="b", taught=ExampleTaught(answer=[block("contents")])),
+        BlockEvent(block_id="b", taught=ExampleTaught(query=Doc(blocks=[block("contents")]))),
+    ):
+        redact_event(event)
+        assert secret.encode() not in event.SerializeToString()

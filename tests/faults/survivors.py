@@ -1,0 +1,46 @@
+"""Says what a store has lost of what was promised."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from learner_service.keys import BlockKey
+from learner_service.store import Store
+from learner_service.transactions import ReadTransaction
+from tests.faults.recording import Promise
+
+
+def pending_block_count(store_dir: Path) -> int:
+    """How many blocks wait in the store of a Learner that is gone."""
+    with _opened(store_dir) as store, store.read() as transaction:
+        return transaction.queue_summary().queued_block_count
+
+
+def losses(store_dir: Path, promises: Mapping[str, Promise]) -> list[str]:
+    """Compares the store of a Learner that had learned everything with what was promised; a sentence each."""
+    with _opened(store_dir) as store:
+        problems = store.check()
+        with store.read() as transaction:
+            return [*problems, *_losses(transaction, promises)]
+
+
+def _losses(transaction: ReadTransaction, promises: Mapping[str, Promise]) -> Iterator[str]:
+    for block_id, promise in promises.items():
+        key = BlockKey("", block_id)
+        record = transaction.block(key)
+        if record is None:
+            yield f"{block_id}: acknowledged, but there is no such block"
+            continue
+        run = record.executed.executed.block.contents
+        if run != promise.run:
+            yield f"{block_id}: {promise.run!r} was acknowledged, the block has {run!r}"
+        stored = transaction.example(key)
+        example = None if stored is None else stored.example
+        answer = None if example is None else example.answer[0].contents
+        if answer != promise.answer:
+            yield f"{block_id}: should answer {promise.answer!r}, answers {answer!r}"
+    if transaction.block_count > len(promises):
+        yield f"{transaction.block_count} blocks, of which only {len(promises)} were acknowledged"
+
+
+def _opened(store_dir: Path) -> Store:
+    return Store.open(store_dir, clock_us=lambda: 0, bytes_max=1 << 36)
