@@ -114,8 +114,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "log_dirs": Setting(
         flag="--log-dir",
         metavar="[NAMESPACE=]DIR",
-        help="A directory of JSON-lines logs to follow and learn from, with those below it, into a namespace if "
-        "one is named. "
+        help="A directory of JSON-lines logs to follow and learn from, with those below it, into a namespace "
+        "if one is named. "
         f"May be repeated; the variable separates directories by {os.pathsep!r}. "
         "For a path that holds '=', write =DIR.",
         read=read_log_dir,

@@ -1,0 +1,156 @@
+"""How fast events become examples: `python -m bench.learning`.
+
+With an embedder that costs nothing: NL2Bash corrections are redacted, recorded in requests of 500 events, and
+learned, everything durable, from the first request to the last example. With `minilm`: the rate of learning
+beside the rate at which the embedder itself turns the same questions into vectors, in batches, in one run.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+
+from bench.report import machine_line, progress
+from errata.cli.clock import increasing_clock_us
+from errata.cli.events import row_events
+from errata.cli.rows import Row
+from errata.embedding import Embedder, EmbeddingThread, build_embedder
+from errata.embedding.embedder import FloatMatrix
+from errata.text import query_from_text
+from errata.v1.block_pb2 import BlockEvent
+from learner_service.backoff import ExponentialBackoff
+from learner_service.change_feed import EmbedderIdentity
+from learner_service.clock import MonotonicClock
+from learner_service.derive import Policy
+from learner_service.keys import BlockKey
+from learner_service.learning import Learning
+from learner_service.queue_metrics import QueueMetrics
+from learner_service.reconciler import DocumentEmbedder, Reconciler
+from learner_service.recorder import Recorder
+from learner_service.store import Store
+from learner_service.workqueue import WorkQueue
+
+DATA: Final = Path(__file__).resolve().parent.parent / "data" / "nl2bash" / "learn.jsonl"
+DIMENSION: Final = 384
+EVENTS_PER_REQUEST: Final = 500
+LEARN_S_MAX: Final = 600.0
+
+
+class FreeEmbedder:
+    """Gives every text the same unit vector, at once."""
+
+    async def documents(self, texts: Sequence[str]) -> FloatMatrix:
+        """One row a text."""
+        matrix = np.zeros((len(texts), DIMENSION), np.float32)
+        matrix[:, 0] = 1.0
+        return matrix
+
+
+def main() -> None:
+    """Measures and prints both rates."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000, help="blocks for the free embedder (10000)")
+    parser.add_argument("--minilm-count", type=int, default=2_000, help="blocks for minilm (2000; 0 skips)")
+    arguments = parser.parse_args()
+    print(machine_line())
+    free = EmbedderIdentity(spec="free", fingerprint="free/384", dimension=DIMENSION)
+    for run in range(3):
+        progress(f"free embedder, run {run + 1} of 3")
+        rate = asyncio.run(_learning_rate(FreeEmbedder(), free, arguments.count))
+        print(f"free embedder: {arguments.count:,} blocks recorded and learned, {rate:,.0f}/s")
+    if arguments.minilm_count:
+        _compare_with_minilm(arguments.minilm_count)
+
+
+def _compare_with_minilm(count: int) -> None:
+    embedder = build_embedder("minilm")
+    progress("minilm alone")
+    alone = _embedding_rate(embedder, count)
+    progress("learning with minilm")
+    learning = asyncio.run(_rate_with(embedder, count))
+    print(f"minilm alone, batches of {embedder.documents_max}: {alone:,.0f} texts/s")
+    print(f"learning with minilm: {learning:,.0f} blocks/s, {learning / alone:.2f} of that")
+
+
+def _embedding_rate(embedder: Embedder, count: int) -> float:
+    texts = [query_from_text(row.question).text for row in _rows(count)]
+    size = embedder.documents_max
+    begin_s = time.perf_counter()
+    for start in range(0, len(texts), size):
+        embedder.documents(texts[start : start + size])
+    return len(texts) / (time.perf_counter() - begin_s)
+
+
+async def _rate_with(embedder: Embedder, count: int) -> float:
+    identity = EmbedderIdentity(spec="minilm", fingerprint=embedder.fingerprint, dimension=embedder.dimension)
+    thread = EmbeddingThread(embedder)
+    thread.start()
+    try:
+        return await _learning_rate(thread, identity, count)
+    finally:
+        await asyncio.to_thread(thread.close)
+
+
+async def _learning_rate(embedder: DocumentEmbedder, identity: EmbedderIdentity, count: int) -> float:
+    """Blocks a second from the first request to the last example."""
+    events = _events(count)
+    with (
+        tempfile.TemporaryDirectory(prefix="errata-bench-") as folder,
+        Store.open(Path(folder), clock_us=_wall_us, bytes_max=8 << 30) as store,
+    ):
+        queue: WorkQueue[BlockKey] = WorkQueue(
+            name="bench",
+            clock=MonotonicClock(),
+            backoff=ExponentialBackoff(),
+            metrics=QueueMetrics(CollectorRegistry()),
+        )
+        reconciler = Reconciler(store=store, embedder=embedder, identity=identity, policy=Policy.CORRECTIONS)
+        learning = Learning(store=store, reconciler=reconciler, queue=queue, wall_us=_wall_us)
+        recorder = Recorder(store, learning.notify, redaction=True)
+        working = asyncio.create_task(learning.run())
+        begin_s = time.perf_counter()
+        for start in range(0, len(events), EVENTS_PER_REQUEST):
+            await recorder.record(events[start : start + EVENTS_PER_REQUEST])
+        await learning.wait_until_learned({BlockKey("", event.block_id) for event in events}, LEARN_S_MAX)
+        elapsed_s = time.perf_counter() - begin_s
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return count / elapsed_s
+
+
+def _events(count: int) -> list[BlockEvent]:
+    clock_us = increasing_clock_us()
+    return [
+        event
+        for row in _rows(count)
+        for event in row_events(row, namespace="", language="bash", clock_us=clock_us)
+    ]
+
+
+def _rows(count: int) -> list[Row]:
+    with DATA.open(encoding="utf-8") as lines:
+        known = [json.loads(line) for line in lines]
+    return [
+        Row(
+            id=f"block-{number}",
+            question=task["question"],
+            generated=task["generated"],
+            executed=task["executed"],
+        )
+        for number, task in zip(range(count), known * (count // len(known) + 1), strict=False)
+    ]
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1_000
+
+
+if __name__ == "__main__":
+    main()
