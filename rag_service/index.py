@@ -26,7 +26,7 @@ from rag_service.questions import QuestionRule, best_by_rule
 from rag_service.row_columns import RowColumns
 from rag_service.rows import Rows
 from rag_service.scoring import DIMENSION_MAX, FloatScan, Scan
-from rag_service.updates import Change, Deleted, Malformed, Put, encoded_key, read_update
+from rag_service.updates import Deleted, Put, encoded_key, read_updates
 from rag_service.vectors import is_unit_length, length
 
 __all__ = ["ExampleIndex", "Hit", "IndexAnswer", "IndexQuery", "Quarantined", "encoded_key"]
@@ -132,27 +132,25 @@ class ExampleIndex:
             IndexFullError: there is no room for them; nothing was applied.
         """
         received_revision = self._check_order(updates)
-        # The last change of each example decides.
-        changes: dict[bytes, Change] = {}
-        for update in updates:
-            read = read_update(update, self.dimension)
-            if read is not None:
-                changes[read[0]] = read[1]
+        changes = read_updates(updates, self.dimension)
         self._make_room(sum(isinstance(change, Put) for change in changes.values()))
         generation = self._publication.current.generation + 1
         quarantined = []
+        puts: dict[bytes, Put] = {}
+        added = 0
         for key, change in changes.items():
             self._take_away(key, generation)
-            match change:
-                case Put():
-                    self._rows.put(key, change, generation)
-                    self._live_count += 1
-                case Malformed(revision=revision, reason=reason):
-                    self._quarantine[key] = revision
-                    quarantined.append(Quarantined(key=key, revision=revision, reason=reason))
-                case Deleted():
-                    continue
-            self._digest = digest.add(self._digest, digest.row_hash(key, change.revision))
+            if isinstance(change, Deleted):
+                continue
+            if isinstance(change, Put):
+                puts[key] = change
+            else:
+                self._quarantine[key] = change.revision
+                quarantined.append(Quarantined(key=key, revision=change.revision, reason=change.reason))
+            added += digest.row_hash(key, change.revision)
+        self._rows.put(puts, generation)
+        self._live_count += len(puts)
+        self._digest = digest.add(self._digest, added)
         self._publish(received_revision)
         return quarantined
 
@@ -180,8 +178,10 @@ class ExampleIndex:
             IndexFullError: there is no room for them.
         """
         count = len(columns.keys)
-        if self._publication.current.generation or self._rows.room < count:
-            raise IndexFullError(capacity=self._rows.capacity, want=count)
+        if self._publication.current.generation:
+            raise ValueError("the index is not empty")
+        if self._rows.room < count:
+            raise IndexFullError(capacity=self._rows.capacity, want=count - self._rows.room)
         read_embeddings(self._rows.embeddings[:count])
         generation = self._publication.current.generation + 1
         self._rows.fill(columns, generation)
