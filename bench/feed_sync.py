@@ -9,6 +9,7 @@ watched.
 
 import argparse
 import contextlib
+import gc
 import json
 import tempfile
 import time
@@ -38,6 +39,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of each measurement (default 5)")
     parser.add_argument("--replicas", type=int, default=4, help="that sync at once (default 4)")
     arguments = parser.parse_args()
+    # As the RAG service has it.
+    gc.set_threshold(50_000, 20, 100)
     count = arguments.examples
     with tempfile.TemporaryDirectory(prefix="errata-bench-") as folder:
         fill(Path(folder) / "store", count)

@@ -117,7 +117,8 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
         analyzer = Analyzer(
             store=store,
             record_events=record_events,
-            directories=[LogDirectory(namespace, path) for namespace, path in config.log_dirs],
+            # Absolute, as the system tells of changes.
+            directories=[LogDirectory(namespace, path.absolute()) for namespace, path in config.log_dirs],
             notify=learning.notify,
             clock_us=_wall_us,
             redaction=redaction,

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 CHUNK_BYTES: Final = 256 * 1024
 """Read at once. What a chunk says is one transaction, which other writers wait for."""
@@ -31,13 +31,12 @@ ReadAt = Callable[[int, int], bytes]
 _PARTS: Final = re.compile(rb"[^\n\0]+|\n|\0+")
 
 
-class Line(NamedTuple):
-    """One line of a file."""
+Line: TypeAlias = tuple[bytes | None, int]
+"""One line of a file: what it holds, without its newline, and the offset just after it.
 
-    content: bytes | None
-    """Without its newline. None for a line that is too long, or the start of one, and for a run of zeros."""
-    end_offset: int
-    """Just after its newline, if it has one, or just after the last byte that was passed over."""
+None for a line that is too long, or the start of one, whose offset is just after the last byte that was
+passed over; and for a run of zeros. Plain tuples, as there may be millions.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,8 @@ def read_chunk(
         if b"\n" in piece or b"\0" in piece or (at_end and len(content) <= line_bytes_max):
             break
         if len(content) > line_bytes_max:
-            begun = Line(None, offset + len(content))
-            return Chunk((begun,), begun.end_offset, inside_long_line=True, at_end=at_end)
+            offset += len(content)
+            return Chunk(((None, offset),), offset, inside_long_line=True, at_end=at_end)
     whole = bytes(content)
     last: bytes | None
     if b"\0" in whole:
@@ -95,16 +94,13 @@ def read_chunk(
         *contents, last = whole.split(b"\n")
         ends = accumulate((len(each) + 1 for each in contents), initial=offset)
         next(ends)
-        lines = list(map(Line, contents, ends))
-        end_offset = lines[-1].end_offset if lines else offset
+        lines = list(zip(contents, ends, strict=True))
+        end_offset = lines[-1][1] if lines else offset
     if len(whole) > line_bytes_max:
-        lines = [
-            line if len(line.content or b"") <= line_bytes_max else line._replace(content=None)
-            for line in lines
-        ]
+        lines = [(None if line is None or len(line) > line_bytes_max else line, end) for line, end in lines]
     if at_end and last and len(last) <= line_bytes_max and is_whole(last):
         end_offset += len(last)
-        lines.append(Line(last, end_offset))
+        lines.append((last, end_offset))
     return Chunk(tuple(lines), end_offset, inside_long_line=False, at_end=at_end)
 
 
@@ -148,12 +144,12 @@ def _cut_at_zeros(
             if after_run is None:
                 return lines, end_offset, None
             if last:
-                lines.append(Line(last, offset + part.start()))
-            lines.append(Line(None, after_run))
+                lines.append((last, offset + part.start()))
+            lines.append((None, after_run))
             end_offset, last = after_run, b""
         elif part[0] == b"\n":
             end_offset = offset + part.end()
-            lines.append(Line(last, end_offset))
+            lines.append((last, end_offset))
             last = b""
         else:
             last = part[0]

@@ -7,7 +7,7 @@ wrong, is left to `json_format`: there is one answer to what is valid, and a tes
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar, cast
@@ -120,20 +120,31 @@ def _message(descriptor: Descriptor) -> Convert:
     oneofs = [{field.name for field in oneof.fields} for oneof in descriptor.oneofs if len(oneof.fields) > 1]
 
     def convert(members: Any) -> dict[str, object]:
-        if type(members) is not dict:
-            raise _UnusualError
-        values: dict[str, object] = {}
-        for member, value in members.items():
-            name, convert_value = fields[member]
-            values[name] = convert_value(value)
-        if len(values) != len(members):
-            raise _UnusualError
+        values = _converted(members, fields)
         for oneof in oneofs:
             if len(values.keys() & oneof) > 1:
                 raise _UnusualError
         return values
 
     return convert
+
+
+def _converted(members: Any, fields: Mapping[str, tuple[str, Convert]]) -> dict[str, object]:
+    if type(members) is not dict:
+        raise _UnusualError
+    values: dict[str, object] = {}
+    for member, value in members.items():
+        name, convert = fields[member]
+        # Most are texts, and a call for each would take as long as all the rest.
+        if convert is not _text:
+            values[name] = convert(value)
+        elif type(value) is str:
+            values[name] = value
+        else:
+            raise _UnusualError
+    if len(values) != len(members):
+        raise _UnusualError
+    return values
 
 
 def _field(field: FieldDescriptor) -> Convert:

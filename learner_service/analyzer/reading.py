@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
 from errata.store.v1.store_pb2 import LogFileRecord
-from learner_service.analyzer.dialects import IGNORED, MALFORMED, DialectName, LineRead, Outcome, read_line
+from learner_service.analyzer.dialects import (
+    IGNORED,
+    MALFORMED,
+    DialectName,
+    LineRead,
+    LineReader,
+    Outcome,
+)
 from learner_service.analyzer.follower import Chunk, read_chunk
 from learner_service.analyzer.following import LogFile
 from learner_service.analyzer.identity import (
@@ -169,9 +176,7 @@ class _Reading:
         self.at_end = False
         self.said: list[Said] = []
         self.malformed_count = 0
-        self._namespace = file.namespace
-        self._now_us = now_us
-        self._redaction = redaction
+        self._reader = LineReader(namespace=file.namespace, now_us=now_us, redaction=redaction)
         self._event_count = 0
         self._counts: dict[Kind, list[int]] = {}
 
@@ -195,16 +200,11 @@ class _Reading:
     def _take(self, chunk: Chunk) -> bool:
         """Understands the lines of a chunk; False when it took only as many as fill a step."""
         ignored_count = ignored_bytes = 0
+        read_line = self._reader.read
         offset = self.end_offset
         for content, end_offset in chunk.lines:
             size_bytes, offset = end_offset - offset, end_offset
-            read = (
-                MALFORMED
-                if content is None
-                else read_line(
-                    content, namespace=self._namespace, now_us=self._now_us, redaction=self._redaction
-                )
-            )
+            read = MALFORMED if content is None else read_line(content)
             if read is IGNORED:
                 ignored_count += 1
                 ignored_bytes += size_bytes
@@ -215,7 +215,7 @@ class _Reading:
             elif read.record is not None:
                 self.said.append(Said(read.record, end_offset, self.malformed_count))
                 self.malformed_count = 0
-                self._event_count += read.record.event_count_max
+                self._event_count += _event_count_max(read.record)
                 if self._event_count >= EVENTS_MAX:
                     self._count(IGNORED, ignored_count, ignored_bytes)
                     self.end_offset, self.inside_long_line = end_offset, False
@@ -231,6 +231,14 @@ class _Reading:
             counted = self._counts.setdefault((read.dialect, read.outcome), [0, 0])
             counted[0] += line_count
             counted[1] += byte_count
+
+
+def _event_count_max(record: LineRecord) -> int:
+    """Events that a line can lead to, together with what is known of its trace."""
+    if record.trace is None:
+        return len(record.events)
+    proposed = record.trace.proposal
+    return len(record.events) + 1 + (len(proposed.blocks) if proposed is not None else 0)
 
 
 def _tail_checksum(handle: int, offset: int) -> int:

@@ -55,12 +55,6 @@ class LineRecord:
     events: tuple[BlockEvent, ...] = ()
     trace: TracePart | None = None
 
-    @property
-    def event_count_max(self) -> int:
-        """Events that it can lead to, together with what is known of its trace."""
-        proposed = self.trace.proposal if self.trace is not None else None
-        return len(self.events) + (len(proposed.blocks) if proposed is not None else 0) + 1
-
 
 def redact(record: LineRecord) -> None:
     """Redacts every text of the record, in place."""

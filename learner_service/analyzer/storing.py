@@ -12,13 +12,13 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from errata.store.v1.store_pb2 import LogFileRecord, TraceRecord
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.analyzer.reading import Step
-from learner_service.analyzer.records import LineRecord
-from learner_service.analyzer.traces import Trace
+from learner_service.analyzer.records import TracePart
+from learner_service.analyzer.traces import Joined, Trace
 from learner_service.keys import BlockKey
 
 TRANSACTION_BYTES_MAX: Final = 16 * 1024 * 1024
-"""Of events and traces in one transaction: a short answer may give a hundred events with a large document
-each. One line is taken whole."""
+"""Of traces, and events that they lead to, in one transaction: a short answer may give a hundred events with
+a large document each. One line is taken whole. What lines say by themselves is bounded by what is read."""
 
 
 class LogWriter(Protocol):
@@ -102,10 +102,12 @@ def store_steps(
             if left_bytes <= 0:
                 break
             said_count += 1
-            said_events, refused = traces.add(step.namespace, said.record, step.now_us)
-            refused_count += refused
-            events += said_events
-            left_bytes -= sum(event.ByteSize() for event in said_events) + traces.take_loaded_bytes()
+            events += said.record.events
+            if said.record.trace is not None:
+                joined, loaded_bytes = traces.add(step.namespace, said.record.trace, step.now_us)
+                refused_count += joined.refused_count
+                events += joined.events
+                left_bytes -= loaded_bytes + sum(event.ByteSize() for event in joined.events)
         record = step.record_after(said_count, refused_count)
         if step.before_key != step.identity.key:
             transaction.delete_log_file(step.before_key)
@@ -121,31 +123,20 @@ class _Traces:
     def __init__(self, transaction: LogWriter) -> None:
         self._transaction = transaction
         self._traces: dict[tuple[str, str], Trace] = {}
-        self._loaded_bytes = 0
 
-    def add(self, namespace: str, record: LineRecord, now_us: int) -> tuple[list[BlockEvent], int]:
-        """The events of a line, those that it completes included, and how many of these are refused."""
-        if record.trace is None:
-            return [*record.events], 0
-        joined = self._trace(namespace, record.trace.trace_id).add(record.trace, now_us=now_us)
-        return [*record.events, *joined.events], joined.refused_count
-
-    def take_loaded_bytes(self) -> int:
-        """Size of the traces that were read since the last call."""
-        loaded_bytes, self._loaded_bytes = self._loaded_bytes, 0
-        return loaded_bytes
+    def add(self, namespace: str, part: TracePart, now_us: int) -> tuple[Joined, int]:
+        """Adds what a line says of its trace; returns what that completed, and the bytes read for it."""
+        loaded_bytes = 0
+        trace = self._traces.get((namespace, part.trace_id))
+        if trace is None:
+            record = self._transaction.trace(namespace, part.trace_id) or TraceRecord()
+            loaded_bytes = record.ByteSize()
+            trace = Trace(record, namespace=namespace, trace_id=part.trace_id)
+            self._traces[namespace, part.trace_id] = trace
+        return trace.add(part, now_us=now_us), loaded_bytes
 
     def put_changed(self) -> None:
         """Stores the traces that have changed."""
         for (namespace, trace_id), trace in self._traces.items():
             if trace.changed:
                 self._transaction.put_trace(namespace, trace_id, trace.record)
-
-    def _trace(self, namespace: str, trace_id: str) -> Trace:
-        trace = self._traces.get((namespace, trace_id))
-        if trace is None:
-            record = self._transaction.trace(namespace, trace_id) or TraceRecord()
-            self._loaded_bytes += record.ByteSize()
-            trace = Trace(record, namespace=namespace, trace_id=trace_id)
-            self._traces[namespace, trace_id] = trace
-        return trace

@@ -34,6 +34,8 @@ class Promise:
     """What ran last."""
     answer: str | None
     """What its example answers; None when it must have none."""
+    question: str = ""
+    """What its example asks; nobody looks when it is empty."""
 
 
 class RecordingThread:

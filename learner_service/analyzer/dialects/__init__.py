@@ -38,63 +38,72 @@ class LineRead(NamedTuple):
     """What it says, valid, and redacted unless that is off. Of a line that was used, and of no other."""
 
 
-# A line of Foyle's may mention a block as our own do, but ours never name a function: ours last.
+# No line is of two dialects: those of programs name a function, and ours never do.
 _DIALECTS: Final = (
+    Dialect("own", own.may_read, own.read),
     Dialect("foyle", foyle.may_read, foyle.read),
     Dialect("runme", runme.may_read, runme.read),
-    Dialect("own", own.may_read, own.read),
 )
 
 IGNORED: Final = LineRead("other", "ignored")
 MALFORMED: Final = LineRead("other", "malformed")
 
-_MARKS: Final = tuple({*foyle.MARKS, *runme.MARKS, *own.MARKS})
+_MARKS: Final = tuple(dict.fromkeys([*own.MARKS, *foyle.MARKS, *runme.MARKS]))
 _OBJECT_START: Final = re.compile(rb'\{\s*["}]')
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
-def read_line(line: bytes, *, namespace: str, now_us: int, redaction: bool = True) -> LineRead:
-    """Reads a line.
+class LineReader:
+    """Reads the lines of a log."""
 
-    It is malformed when it is not JSON, or of a dialect of ours but against its rules; blank, it is ignored.
+    def __init__(self, *, namespace: str, now_us: int, redaction: bool = True) -> None:
+        """Notes what does not change from line to line.
 
-    Args:
-        line: without its newline.
-        namespace: of the directory of its log; empty when it was given none.
-        now_us: the Learner's clock, microseconds since 1970.
-        redaction: False leaves secrets in.
-    """
-    line = line.strip()
-    if not (line.startswith(b'{"') and line.endswith(b"}")):
-        line = line.removeprefix(_BYTE_ORDER_MARK).lstrip()
-        if not line:
+        Args:
+            namespace: of the directory of the log; empty when it was given none.
+            now_us: the Learner's clock, microseconds since 1970.
+            redaction: False leaves secrets in.
+        """
+        self._namespace = namespace
+        self._now_us = now_us
+        self._redaction = redaction
+
+    def read(self, line: bytes) -> LineRead:
+        """Reads a line, which comes without its newline.
+
+        It is malformed when it is not JSON, or of a dialect of ours but against its rules. Blank ones are
+        ignored.
+        """
+        line = line.strip()
+        if not (line.startswith(b'{"') and line.endswith(b"}")):
+            line = line.removeprefix(_BYTE_ORDER_MARK).lstrip()
+            if not line:
+                return IGNORED
+            if not _OBJECT_START.match(line) or not line.endswith(b"}"):
+                return MALFORMED
+        if not any(map(line.__contains__, _MARKS)):
             return IGNORED
-        if not _OBJECT_START.match(line) or not line.endswith(b"}"):
-            return MALFORMED
-    if not any(map(line.__contains__, _MARKS)):
+        for dialect in _DIALECTS:
+            if dialect.may_read(line):
+                read = self._read_as(dialect, line)
+                if read is not None:
+                    return read
         return IGNORED
-    for dialect in _DIALECTS:
-        if dialect.may_read(line):
-            read = _read(dialect, line, namespace, now_us, redaction=redaction)
-            if read is not None:
-                return read
-    return IGNORED
 
-
-def _read(dialect: Dialect, line: bytes, namespace: str, now_us: int, *, redaction: bool) -> LineRead | None:
-    """The line, as the dialect reads it; None when it is of another one."""
-    try:
-        record = dialect.read(line.decode(), namespace)
-        if record is None:
-            return None
-        for event in record.events:
-            check_event("line", event, now_us=now_us)
-    except (MalformedLineError, InvalidFieldError, TooLargeError, UnicodeError):
-        # UnicodeError: bytes that are not UTF-8, or an escaped half of a surrogate pair, which no string of
-        # ours can hold.
-        return LineRead(dialect.name, "malformed")
-    if not record.events and record.trace is None:
-        return LineRead(dialect.name, "ignored")
-    if redaction:
-        redact(record)
-    return LineRead(dialect.name, "used", record)
+    def _read_as(self, dialect: Dialect, line: bytes) -> LineRead | None:
+        """The line, as a dialect reads it; None when it is of another one."""
+        try:
+            record = dialect.read(line.decode(), self._namespace)
+            if record is None:
+                return None
+            for event in record.events:
+                check_event("line", event, now_us=self._now_us)
+        except (MalformedLineError, InvalidFieldError, TooLargeError, UnicodeError):
+            # UnicodeError: bytes that are not UTF-8, or an escaped half of a surrogate pair, which no string
+            # of ours can hold.
+            return LineRead(dialect.name, "malformed")
+        if not record.events and record.trace is None:
+            return LineRead(dialect.name, "ignored")
+        if self._redaction:
+            redact(record)
+        return LineRead(dialect.name, "used", record)

@@ -21,7 +21,7 @@ from errata.v1.block_pb2 import (
     Doc,
 )
 from learner_service.analyzer.dialects import notebook
-from learner_service.analyzer.dialects.traced import EVALUATION_MARK, marks_evaluation, read_trace_id
+from learner_service.analyzer.dialects.traced import marks_evaluation, read_trace_id
 from learner_service.analyzer.json_object import JsonObject, parse_object
 from learner_service.analyzer.records import LineRecord, MalformedLineError, Proposal, RunEnd, TracePart
 
@@ -30,7 +30,7 @@ _GENERATE: Final = f"{_ROOT}app/pkg/agent.(*Agent).Generate"
 _LOG_EVENTS: Final = f"{_ROOT}app/pkg/agent.(*Agent).LogEvents"
 _EXECUTE: Final = f"{_ROOT}app/pkg/executor.(*Executor).Execute"
 
-MARKS: Final = (b"(*Agent).", b"(*Executor).", EVALUATION_MARK)
+MARKS: Final = (b"(*", b'"ev')
 _FUNCTION_MARKS: Final = tuple(name.encode() for name in (_GENERATE, _LOG_EVENTS, _EXECUTE))
 
 _SUGGESTIONS: Final = {"ACCEPTED": SUGGESTION_STATUS_ACCEPTED, "REJECTED": SUGGESTION_STATUS_REJECTED}
@@ -45,7 +45,9 @@ PROPOSED_BLOCKS_MAX: Final = 100
 
 def may_read(line: bytes) -> bool:
     """False when the line is certainly of another dialect, or says nothing wanted. Decided on bytes."""
-    return any(map(line.__contains__, _FUNCTION_MARKS)) or (marks_evaluation(line) and _ROOT.encode() in line)
+    if b"(*Agent)." in line or b"(*Executor)." in line:
+        return any(map(line.__contains__, _FUNCTION_MARKS)) or marks_evaluation(line)
+    return marks_evaluation(line) and _ROOT.encode() in line
 
 
 def read(text: str, namespace: str) -> LineRecord | None:

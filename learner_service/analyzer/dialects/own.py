@@ -11,7 +11,7 @@ from errata.v1.block_pb2 import BlockEvent
 from learner_service.analyzer.proto_json import MemberTwiceError, NotAMessageError, ProtoJson, parse_members
 from learner_service.analyzer.records import LineRecord, MalformedLineError
 
-MARKS: Final = (b'"block', b'"event')
+MARKS: Final = (b'"block', b'"ev')
 _MEMBER_MARKS: Final = (b'"blockId"', b'"block_id"', b'"eventTime"', b'"event_time"')
 _MEMBERS: Final = frozenset(mark.decode().strip('"') for mark in _MEMBER_MARKS)
 _MEMBERS_OF_LOG_RECORDS: Final = frozenset(
@@ -23,7 +23,7 @@ _EVENTS: Final = ProtoJson(BlockEvent)
 
 def may_read(line: bytes) -> bool:
     """False when the line is certainly of another dialect. Decided on bytes: most lines are not ours."""
-    return any(map(line.__contains__, _MEMBER_MARKS))
+    return (b'"block' in line or b'"event' in line) and any(map(line.__contains__, _MEMBER_MARKS))
 
 
 def read(text: str, namespace: str) -> LineRecord | None:

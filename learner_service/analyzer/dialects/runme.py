@@ -10,12 +10,12 @@ import re
 from typing import Final
 
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, Block, BlockEvent
-from learner_service.analyzer.dialects.traced import EVALUATION_MARK, marks_evaluation, read_trace_id
+from learner_service.analyzer.dialects.traced import marks_evaluation, read_trace_id
 from learner_service.analyzer.json_object import JsonObject, parse_object
 from learner_service.analyzer.records import LineRecord, MalformedLineError, RunEnd, TracePart
 
 _FUNCTION_MARK: Final = b"(*runnerService).Execute"
-MARKS: Final = (_FUNCTION_MARK, EVALUATION_MARK)
+MARKS: Final = (b"(*",)
 _FUNCTION: Final = re.compile(
     r"github\.com/(?:stateful|runmedev)/runme/(?:v\d+/)?(?:internal|pkg)/runner\w*"
     r"\.\(\*runnerService\)\.Execute(?![A-Za-z0-9_])"

@@ -8,16 +8,13 @@ from learner_service.analyzer.records import MalformedLineError
 TRACE_ID_BYTES_MAX: Final = 128
 """As in BlockGenerated; real ones have 26 or 32."""
 
-EVALUATION_MARK: Final = b'"eval'
-"""Stands in each line that may say that its trace is an evaluation."""
-
 # Any line of a trace may say that the trace is an evaluation; that it is none is said by every line.
 _EVALUATION: Final = re.compile(rb'"eval_?[Mm]ode"\s*:\s*true')
 
 
 def marks_evaluation(line: bytes) -> bool:
     """True when the line may say that its trace is an evaluation. Decided on bytes."""
-    return EVALUATION_MARK in line and _EVALUATION.search(line) is not None
+    return b'"eval' in line and _EVALUATION.search(line) is not None
 
 
 def read_trace_id(written: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from errata.store.v1.store_pb2 import BlockRecord, TraceRecord
 from learner_service.analyzer import LogDirectory
-from learner_service.analyzer.dialects import read_line
+from learner_service.analyzer.dialects import LineReader
 from learner_service.analyzer.follower import ReadAt, read_chunk
 from learner_service.analyzer.traces import Trace
 from learner_service.keys import BlockKey
@@ -81,7 +81,7 @@ def damaged_lines(draw: st.DrawFn) -> bytes:
 @given(line=st.one_of(st.binary(max_size=200), damaged_lines()))
 @settings(max_examples=1_000, deadline=None)
 def test_a_line_is_understood_or_malformed_and_nothing_else(line: bytes) -> None:
-    read = read_line(line, namespace="team-a", now_us=NOW_US)
+    read = LineReader(namespace="team-a", now_us=NOW_US).read(line)
     assert (read.outcome == "used") == (read.record is not None)
     if read.record is not None and read.record.trace is not None:
         trace = Trace(TraceRecord(), namespace="team-a", trace_id=read.record.trace.trace_id)
@@ -135,10 +135,9 @@ def test_however_a_file_grows_its_lines_are_read_once_and_whole(
                 chunk_bytes=chunk_bytes,
                 line_bytes_max=line_bytes_max,
             )
-            lines += [line.content for line in chunk.lines]
-            assert [line.end_offset for line in chunk.lines] == sorted(
-                line.end_offset for line in chunk.lines
-            )
+            lines += [content for content, _ in chunk.lines]
+            ends = [end for _, end in chunk.lines]
+            assert ends == sorted(ends)
             assert chunk.at_end or chunk.end_offset > offset
             if chunk.end_offset == offset:
                 break
@@ -155,7 +154,7 @@ def test_however_a_file_grows_its_lines_are_read_once_and_whole(
 def test_the_offset_of_each_line_is_just_after_its_newline(line: bytes, rest: int) -> None:
     content = (line + b"\n") * 3 + b"x" * rest
     chunk = read_chunk(reader(content), 0, inside_long_line=False, is_whole=never)
-    assert [each.end_offset for each in chunk.lines] == [(len(line) + 1) * number for number in (1, 2, 3)]
+    assert [end for _, end in chunk.lines] == [(len(line) + 1) * number for number in (1, 2, 3)]
     assert chunk.end_offset == 3 * (len(line) + 1)
 
 
