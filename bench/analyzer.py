@@ -2,13 +2,13 @@
 
 Three parts, each on its own with `--part`:
 
-- `throughput`: an Analyzer with a real store reads a log of each kind, in a process of its own whose CPU
-time and peak memory are taken: one core is what it has, since the interpreter runs one thread at a time. A
-server's log is Foyle's real one over and over, each time with IDs of its own, so 5 % of its lines say
-something; then the same without those lines. Our own dialect is a proposal and a run for each task of
-NL2Bash. - `growth`: the same log in parts, each as long: what a line costs must not depend on how long the
-file is. - `latency`: both services run, idle; a correction is appended to a log, and Search asked until it
-finds it.
+- `throughput`: an Analyzer with a real store reads a log of each kind, in a process of its own whose CPU time
+  and peak memory are taken: one core is what it has, since the interpreter runs one thread at a time. A
+  server's log is Foyle's real one over and over, each time with IDs of its own, so 5 % of its lines say
+  something; then the same without those lines. Our own dialect is a proposal and a run for each task of
+  NL2Bash.
+- `growth`: the same log in parts, each as long: what a line costs must not depend on how long the file is.
+- `latency`: both services run, idle; a correction is appended to a log, and Search asked until it finds it.
 """
 
 import argparse
