@@ -2,12 +2,12 @@
 
 Three parts, each on its own with `--part`:
 
-- `throughput`: an Analyzer with a real store reads a log of each kind, in a process of its own whose CPU time
-  and peak memory are taken: one core is what it has, since the interpreter runs one thread at a time. A
-  server's log is Foyle's real one over and over, each time with IDs of its own, so 5 % of its lines say
-  something; then the same without those lines. Our own dialect is a proposal and a run for each task of
-  NL2Bash.
-- `growth`: the same log in parts, each as long: what a line costs must not depend on how long the file is.
+- `throughput`: an Analyzer with a real store reads a log of each kind, in a process of its own of which CPU
+  time and memory are taken (private memory: the pages of the store's file are the kernel's); one core is all
+  that an interpreter uses. A server's log is Foyle's real one over and over, each time with IDs of its own:
+  one line of twenty says something. Then the same without those lines. Our own dialect is a proposal and a
+  run for each task of NL2Bash.
+- `growth`: the same logs in parts, each as long: what a line costs must not depend on how long the file is.
 - `latency`: both services run, idle; a correction is appended to a log, and Search asked until it finds it.
 """
 
@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.memory import Growth, private_bytes
 from bench.report import MIB, machine_line, percentile, print_table, progress
 from errata.v1.rag_pb2 import SearchRequest
 from errata.v1.rag_pb2_grpc import RagServiceStub
@@ -161,8 +161,10 @@ async def _read(kind: str, folder: Path, size_bytes: int) -> dict[str, float]:
     logs = folder / "logs"
     logs.mkdir()
     _write(LOGS[kind](), logs / "a.log", size_bytes)
+    begin_bytes = private_bytes(os.getpid())
     with Store.open(folder / "store", clock_us=_wall_us, bytes_max=STORE_BYTES_MAX) as store:
-        wall_s, cpu_s = await _read_what_there_is(store, logs)
+        with Growth(os.getpid()) as growth:
+            wall_s, cpu_s = await _read_what_there_is(store, logs)
         with store.read() as transaction:
             block_count = transaction.block_count
     return {
@@ -170,7 +172,7 @@ async def _read(kind: str, folder: Path, size_bytes: int) -> dict[str, float]:
         "cpu_s": cpu_s,
         "wall_s": wall_s,
         "events": block_count,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": begin_bytes + growth.peak_bytes,
     }
 
 
