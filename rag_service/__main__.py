@@ -39,9 +39,11 @@ from errata.serving.process import StartError, Stop, run, write_address_file
 from errata.serving.server import GrpcServer, Service
 from errata.v1 import rag_pb2
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
+from rag_service.background import BackgroundThread
 from rag_service.clock import Clock, SystemClock
 from rag_service.config import RagConfig, parse
 from rag_service.embedders import BuildEmbedder, Embedders
+from rag_service.fastest_ranking import FastestRanking
 from rag_service.index import ExampleIndex
 from rag_service.index_metrics import IndexMetrics
 from rag_service.mirror import Mirror, Replica
@@ -80,9 +82,12 @@ async def serve(config: RagConfig, stop: Stop) -> None:
     version = importlib.metadata.version("errata")
     clock = SystemClock()
     progress = Progress(clock=clock)
-    mirror = Mirror(build_index=_build_index, progress=progress, clock=clock)
+    background = BackgroundThread()
+    mirror = Mirror(build_index=partial(_build_index, background), progress=progress, clock=clock)
     registry = new_registry()
     async with AsyncExitStack() as closing:
+        background.start()
+        closing.push_async_callback(asyncio.to_thread, background.close)
         embedders = Embedders(build=_build_embedder(config), fixed_spec=config.embedder)
         closing.push_async_callback(embedders.close)
         workers = closing.enter_context(ThreadPoolExecutor(SEARCH_THREAD_COUNT, thread_name_prefix="search"))
