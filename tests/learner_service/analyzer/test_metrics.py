@@ -10,7 +10,6 @@ from learner_service.analyzer.line_times import newest_time_s
 from learner_service.analyzer.metrics import AnalyzerMetrics
 from learner_service.analyzer.reading import STEP_BYTES
 from learner_service.store import Store
-from tests.e2e.services import learner_on, metrics_of, until
 from tests.learner_service.analyzer.conftest import Following
 from tests.learner_service.analyzer.lines import (
     append,
@@ -131,20 +130,6 @@ async def test_of_lines_that_do_not_say_when_they_were_written_the_lag_is_how_lo
     await following.poll()
     assert [lag.seconds for lag in following.lags] == [2, 4, 6]
     assert following.analyzer.lag().seconds == 0
-
-
-@pytest.mark.slow
-def test_a_learner_shows_them(tmp_path: Path) -> None:
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    append(logs / "a.log", own(executed("block-1")), FILLER)
-    flags = ("--log-dir", str(logs), "--metrics-listen", "127.0.0.1:0")
-    with learner_on(tmp_path / "store", *flags) as learner:
-        used = 'errata_log_lines_total{dialect="own",outcome="used"}'
-        until(lambda: metrics_of(learner.process)[used] == 1, "the log is read")
-        metrics = metrics_of(learner.process)
-    assert metrics['errata_log_bytes_total{dialect="other",outcome="ignored"}'] == len(FILLER)
-    assert (metrics["errata_log_lag_bytes"], metrics["errata_log_lag_seconds"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

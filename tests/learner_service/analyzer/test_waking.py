@@ -148,29 +148,6 @@ async def test_files_that_grow_in_turn_are_read_without_looking_at_all_files(
     assert sorted(following.recorded_ids[2:]) == [f"block-{number}" for number in range(10)]
 
 
-async def test_what_the_system_does_not_tell_of_is_seen_at_the_next_look(
-    store: Store, clock: ManualClock, logs: Path, tmp_path: Path
-) -> None:
-    # Nobody watches the directory of the file that the link leads to.
-    append(tmp_path / "elsewhere.log", own(executed("block-0")))
-    (logs / "link.log").symlink_to(tmp_path / "elsewhere.log")
-    following = Following(store, (LogDirectory("", logs),), clock, look_interval_s=0.05)
-    running = asyncio.create_task(following.analyzer.run())
-    async with asyncio.timeout(WAIT_S_MAX):
-        for number in range(1, 4):
-            while len(following.recorded) < number:
-                following.told.clear()
-                await following.told.wait()
-            append(tmp_path / "elsewhere.log", own(executed(f"block-{number}")))
-        while len(following.recorded) < 4:
-            following.told.clear()
-            await following.told.wait()
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert following.recorded_ids == [f"block-{number}" for number in range(4)]
-
-
 def test_very_many_changes_are_told_as_one_of_everything() -> None:
     waker = Waker([])
     waker._tell(str(number) for number in range(10))
