@@ -43,7 +43,7 @@ from rag_service.background import BackgroundThread
 from rag_service.clock import Clock, SystemClock
 from rag_service.config import RagConfig, parse
 from rag_service.embedders import BuildEmbedder, Embedders
-from rag_service.fastest_ranking import FastestRanking
+from rag_service.pruning.fastest import FastestRanking
 from rag_service.index import ExampleIndex
 from rag_service.index_metrics import IndexMetrics
 from rag_service.mirror import Mirror, Replica

@@ -80,7 +80,7 @@ class ExampleIndex:
         self.dimension: Final = dimension
         self._rows = Rows(dimension=dimension, capacity=capacity_max)
         self._publication = Publication()
-        self._ranking = build_ranking(self._rows, self._publication)
+        self._ranking = build_ranking(self._rows)
         # The writer's own; searches see them through the published state.
         self._live_count = 0
         self._digest = 0

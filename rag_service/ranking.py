@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_service.filters import Selection
-from rag_service.generations import Publication
 from rag_service.rows import Rows
 from rag_service.scoring import GATHER_SHARE, FloatScan, Scan
 
@@ -40,8 +39,8 @@ class Ranking(Protocol):
         ...
 
 
-BuildRanking = Callable[[Rows, Publication], Ranking]
-"""The ranking of an index that is empty, by its rows and its states."""
+BuildRanking = Callable[[Rows], Ranking]
+"""The ranking of an index that is empty, by its rows."""
 
 
 class FloatRanking:
@@ -49,9 +48,8 @@ class FloatRanking:
 
     list_share = GATHER_SHARE
 
-    def __init__(self, rows: Rows, publication: Publication, build_scan: BuildScan = FloatScan) -> None:
-        """Keeps no account of the publication."""
-        del publication
+    def __init__(self, rows: Rows, build_scan: BuildScan = FloatScan) -> None:
+        """Keeps nothing."""
         self._rows = rows
         self._build_scan = build_scan
 

@@ -24,26 +24,30 @@ _SLOT_MASK: Final = (1 << _SLOT_BITS) - 1
 class RowList:
     """The rows that have one facet."""
 
-    __slots__ = ("entries", "facet", "number")
+    __slots__ = ("_entries", "facet", "number")
 
     def __init__(self, facet: Facet, number: int, entries: bytes = b"") -> None:
         self.facet: Final = facet
         self.number: Final = number
         """Never given to another list; stands for the facet in columns of numbers."""
-        self.entries: Final = array("q", entries)
-        """A row shifted left, and in the low bits the place of this list among those of the row. For
-        `RowLists` alone."""
+        # A row shifted left, and in the low bits the place of this list among those of the row.
+        self._entries = array("q", entries)
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self._entries)
 
     def rows(self) -> NDArray[np.int64]:
         """A copy of the list as it is now, in no order."""
-        return np.frombuffer(self.entries.tobytes(), dtype=np.int64) >> _SLOT_BITS
+        return np.frombuffer(self._entries.tobytes(), dtype=np.int64) >> _SLOT_BITS
+
+    def append(self, row: int, slot: int) -> int:
+        """Adds a row; returns its position."""
+        self._entries.append(row << _SLOT_BITS | slot)
+        return len(self._entries) - 1
 
     def take_out(self, position: int) -> tuple[int, int]:
         """Removes the row at a position; returns the row that stands there afterwards, and its slot."""
-        entries = self.entries
+        entries = self._entries
         moved = entries[-1]
         # Written to its new place before it leaves the old one: no copy misses it.
         entries[position] = moved
@@ -76,24 +80,15 @@ class RowLists:
             row: one that has been added before, or the one after the greatest of those.
             facets: the properties of the row, each once.
         """
-        lists, places, entry = [], [], row << _SLOT_BITS
-        for facet in facets:
-            found = self._lists.get(facet)
-            if found is None:
-                found = self._begin(facet)
-            entries = found.entries
-            places.append(len(entries))
-            entries.append(entry)
-            entry += 1
-            lists.append(found)
-        lists_of_row, positions = tuple(lists), array("q", places)
+        lists = tuple([self._lists.get(facet) or self._begin(facet) for facet in facets])
+        positions = array("q", [found.append(row, slot) for slot, found in enumerate(lists)])
         if row == len(self._lists_of):
-            self._lists_of.append(lists_of_row)
+            self._lists_of.append(lists)
             self._positions_of.append(positions)
         else:
-            self._lists_of[row] = lists_of_row
+            self._lists_of[row] = lists
             self._positions_of[row] = positions
-        return lists_of_row
+        return lists
 
     def remove(self, row: int) -> None:
         """Removes a row from every list that it stands in."""

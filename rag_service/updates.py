@@ -86,30 +86,30 @@ def read_updates(updates: Sequence[learner_pb2.ExampleUpdate], dimension: int) -
         updates: in order. One that names no example, as one of a kind that is not known here, changes none.
         dimension: of the embeddings.
     """
-    # Revision and, unless it was deleted, the example; the last change of each decides.
-    last: dict[bytes, tuple[int, example_pb2.Example | None]] = {}
+    # The last change of each example decides.
+    last: dict[bytes, learner_pb2.ExampleUpdate] = {}
     for update in updates:
         kind = update.WhichOneof("change")
         if kind == "put":
             example = update.put
-            last[encoded_key(example.namespace, example.id)] = update.revision, example
+            last[encoded_key(example.namespace, example.id)] = update
         elif kind == "deleted":
-            last[encoded_key(update.deleted.namespace, update.deleted.id)] = update.revision, None
+            last[encoded_key(update.deleted.namespace, update.deleted.id)] = update
     # Checked together: one by one that takes as long as everything else.
-    embeddings = [b"" if put is None else put.embedding for _, put in last.values()]
+    embeddings = [update.put.embedding for update in last.values()]
     want_bytes = _FLOAT32_LE.itemsize * dimension
     sized = [embedding for embedding in embeddings if len(embedding) == want_bytes]
     rows = np.frombuffer(b"".join(sized), dtype=_FLOAT32_LE).reshape(-1, dimension)
     checked = zip(rows, lengths(rows).tolist(), strict=True)
     changes: dict[bytes, Change] = {}
-    for (key, (revision, put)), encoded in zip(last.items(), embeddings, strict=True):
-        if put is None:
-            changes[key] = Deleted(revision)
-        elif len(encoded) == want_bytes:
-            changes[key] = _read_example(put, revision, *next(checked))
-        else:
+    for (key, update), encoded in zip(last.items(), embeddings, strict=True):
+        if len(encoded) == want_bytes:
+            changes[key] = _read_example(update.put, update.revision, *next(checked))
+        elif update.HasField("put"):
             reason = f"its embedding has {len(encoded)} bytes, not {want_bytes}"
-            changes[key] = Malformed(revision=revision, reason=reason)
+            changes[key] = Malformed(revision=update.revision, reason=reason)
+        else:
+            changes[key] = Deleted(update.revision)
     return changes
 
 

@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from rag_service.generations import Publication
 from rag_service.ranking import BuildRanking, FloatRanking, Ranking
 from rag_service.rows import Rows
 
@@ -41,11 +40,11 @@ class ByHand:
             pass
 
 
-def pruned(rows: Rows, publication: Publication) -> Ranking:
+def pruned(rows: Rows) -> Ranking:
     """Ranks by codes from the first row on, and fits them anew as soon as that is due."""
-    from rag_service.pruned_ranking import PrunedRanking  # noqa: PLC0415 - where there is no numba, it is missing
+    from rag_service.pruning.ranking import PrunedRanking  # noqa: PLC0415 - where there is no numba, it is missing
 
-    return PrunedRanking(rows, publication, background=AtOnce())
+    return PrunedRanking(rows, background=AtOnce())
 
 
 HAS_NUMBA: Final = importlib.util.find_spec("numba") is not None

@@ -153,7 +153,7 @@ def test_an_index_that_tests_no_generation_is_caught() -> None:
     index = ExampleIndex(dimension=DIMENSION, capacity_max=100)
     index._rows = RowsOfNow(dimension=DIMENSION, capacity=100)
     index._publication = pausing_publication(Publication, gate)
-    index._ranking = FloatRanking(index._rows, index._publication)
+    index._ranking = FloatRanking(index._rows)
     index.apply([version_of(1, "a", 1), version_of(2, "b", 1)])
     query = IndexQuery(embedding=vector(QUERY), limit=9)
 
@@ -179,7 +179,7 @@ def answer_of_a_slow_look(rows_type: type[Rows]) -> IndexAnswer:
 
     index = ExampleIndex(dimension=DIMENSION, capacity_max=100)
     index._rows = SlowRows(dimension=DIMENSION, capacity=100)
-    index._ranking = FloatRanking(index._rows, index._publication)
+    index._ranking = FloatRanking(index._rows)
     index.apply([version_of(1, "a", 1), version_of(2, "b", 1), version_of(3, "c", 1)])
     # The first row of "a" is dead when the search begins, but not cleared.
     index.apply([version_of(4, "a", 2)])

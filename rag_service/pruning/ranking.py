@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 
 from errata.serving.logs import get_logger
 from rag_service.background import Background
-from rag_service.codes import Codes, KeyTooLongError
+from rag_service.pruning.codes import Codes, KeyTooLongError
 from rag_service.filters import Selection
-from rag_service.fit import Fit
-from rag_service.generations import Publication
-from rag_service.pruned_scan import PrunedScan, Spaces
-from rag_service.rotation import SAMPLE_ROWS_MAX, fitted_basis
+from rag_service.pruning.fit import Fit
+from rag_service.pruning.scan import PrunedScan, Spaces
+from rag_service.pruning.rotation import SAMPLE_ROWS_MAX, fitted_basis
 from rag_service.rows import Rows
 from rag_service.scoring import FloatScan, Scan
 
@@ -45,16 +44,14 @@ class PrunedRanking:
     list_share: Final = 16
     """Codes of rows that are listed are read here and there, the others from end to end."""
 
-    def __init__(self, rows: Rows, publication: Publication, *, background: Background) -> None:
+    def __init__(self, rows: Rows, *, background: Background) -> None:
         """Keeps nothing yet.
 
         Args:
             rows: of the index.
-            publication: its states.
             background: where codes are built.
         """
         self._rows = rows
-        self._publication = publication
         self._background = background
         self._spaces = Spaces(rows.embeddings.shape[1])
         # Guards what is written, never what is read: the writer holds it while it encodes, the background in
@@ -110,20 +107,15 @@ class PrunedRanking:
         return _JudgedScan(codes, selection, query, self._spaces, self._fit)
 
     def begin_codes(self) -> Codes | None:
-        """Codes of a rotation that fits the newest state, without a row in them; None where it has no row."""
-        state = self._publication.take()
-        try:
-            chosen = np.flatnonzero(self._rows.visible(slice(state.row_count), state.generation))
-            if len(chosen) > SAMPLE_ROWS_MAX:
-                chosen = np.random.default_rng(state.generation).choice(
-                    chosen, SAMPLE_ROWS_MAX, replace=False
-                )
-            sample = self._rows.embeddings[chosen]
-        finally:
-            self._publication.give_back(state)
-        if not len(sample):
+        """Codes of a rotation that fits the rows there are, without a row in them; None where there is none."""
+        row_count = self._rows.row_count
+        if not row_count:
             return None
-        basis = fitted_basis(sample)
+        chosen: NDArray[np.int64] = np.arange(row_count)
+        if row_count > SAMPLE_ROWS_MAX:
+            chosen = np.random.default_rng(row_count).choice(row_count, SAMPLE_ROWS_MAX, replace=False)
+        # One that is being written may come half old and half new, which makes no rotation wrong.
+        basis = fitted_basis(self._rows.embeddings[np.sort(chosen)])
         return self._codes.rotated(basis) if self._codes is not None else Codes.empty(self._rows, basis)
 
     def encode(self, codes: Codes, numbers: NDArray[np.int64]) -> None:

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from rag_service.filters import select
-from rag_service.generations import Publication, PublishedState
-from rag_service.pruned_ranking import PrunedRanking
+from rag_service.generations import PublishedState
+from rag_service.pruning.ranking import PrunedRanking
 from rag_service.query import IndexQuery
 from rag_service.rows import Rows
 from rag_service.updates import Put, language_facet, namespace_facet
@@ -28,8 +28,8 @@ class _AtOnce:
 
 def warm_up() -> None:
     """Returns when the kernel is compiled; raises whatever keeps it from being so."""
-    rows, publication = Rows(dimension=2, capacity=_ROW_COUNT), Publication()
-    ranking = PrunedRanking(rows, publication, background=_AtOnce())
+    rows = Rows(dimension=2, capacity=_ROW_COUNT)
+    ranking = PrunedRanking(rows, background=_AtOnce())
     put = Put(
         revision=1,
         example=b"",
@@ -41,7 +41,6 @@ def warm_up() -> None:
     for generation in range(1, _ROW_COUNT + 1):
         ranking.wrote(rows.put({b"%d" % generation: put}, generation))
         state = PublishedState(generation=generation, row_count=generation)
-        publication.publish(state)
     query = IndexQuery(embedding=put.embedding)
     scan = ranking.scan(select(rows, state, query, list_share=ranking.list_share), query.embedding)
     scan.best(1)

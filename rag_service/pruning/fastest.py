@@ -1,13 +1,12 @@
 """Ranks by embeddings alone while there are few rows, and by codes then, where numba works.
 
-The answers are the same. numba takes 0.3 s and 120 MB, and compiling the kernel up to 15 s where it was not
-kept from an earlier process: that is done in the background, when an index first has rows enough to gain by it.
+The answers are the same.
 """
 
-import functools
 import importlib
 import weakref
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from errata.serving.logs import get_logger
 from rag_service.background import Background
 from rag_service.filters import Selection
-from rag_service.generations import Publication
 from rag_service.ranking import FloatRanking, Ranking
 from rag_service.rows import Rows
 from rag_service.scoring import Scan
@@ -27,26 +25,48 @@ ROWS_MIN: Final = 2_000
 _log = get_logger()
 
 
+class Kernel:
+    """The search kernel, once it is loaded or known not to work."""
+
+    def __init__(self) -> None:
+        """Loads nothing."""
+        self._works: Future[bool] = Future()
+
+    @property
+    def works(self) -> bool:
+        """Whether it is loaded."""
+        return self._works.done() and self._works.result()
+
+    def loading(self) -> Iterator[None]:
+        """A job for the background, to be run once: takes a second, or some more where nothing was kept."""
+        self._works.set_result(_kernel_works())
+        yield
+
+    def wait(self) -> bool:
+        """Returns when the job has ended; whether the kernel is loaded."""
+        return self._works.result()
+
+
 class FastestRanking:
     """Ranks the rows of one index. `wrote` is called by its writer, `scan` by any thread."""
 
     def __init__(
-        self, rows: Rows, publication: Publication, *, background: Background, rows_min: int = ROWS_MIN
+        self, rows: Rows, *, kernel: Kernel, background: Background, rows_min: int = ROWS_MIN
     ) -> None:
-        """Loads nothing yet.
+        """Ranks by embeddings.
 
         Args:
             rows: of the index; empty.
-            publication: its states.
-            background: where the kernel is loaded and codes are built.
+            kernel: is being loaded, in `background`.
+            background: where codes are built.
             rows_min: from so many rows on codes are used.
         """
         self._rows = rows
-        self._publication = publication
+        self._kernel = kernel
         self._background = background
         self._rows_min = rows_min
-        self._is_loading = False
-        self._ranking: Ranking = FloatRanking(rows, publication)
+        self._has_enough = False
+        self._ranking: Ranking = FloatRanking(rows)
 
     @property
     def list_share(self) -> int:
@@ -56,36 +76,38 @@ class FastestRanking:
     def wrote(self, rows: Sequence[int]) -> None:
         """Takes in rows that have been written; no published state shows them yet."""
         self._ranking.wrote(rows)
-        if not self._is_loading and self._rows.row_count >= self._rows_min:
-            self._is_loading = True
-            self._background.run(_loading(weakref.ref(self)))
+        if not self._has_enough and self._rows.row_count >= self._rows_min:
+            self._has_enough = True
+            # Behind the loading of the kernel, if that has not ended.
+            self._background.run(_using_codes(weakref.ref(self)))
 
     def scan(self, selection: Selection, query: NDArray[np.float32]) -> Scan:
         """Begins to rank rows of a state that has been taken and not given back."""
         return self._ranking.scan(selection, query)
 
     def use_codes(self) -> None:
-        """Ranks by codes from now on, as soon as they are built; for the background."""
-        from rag_service.pruned_ranking import PrunedRanking  # noqa: PLC0415 - loads numba
+        """Ranks by codes from now on, as soon as they are built, if the kernel works; for the background."""
+        if not self._kernel.works:
+            return
+        from rag_service.pruning.ranking import PrunedRanking  # noqa: PLC0415 - loads numba
 
-        pruned = PrunedRanking(self._rows, self._publication, background=self._background)
+        pruned = PrunedRanking(self._rows, background=self._background)
         # Notes what is written from here on. The rows themselves are read in later steps: what the writer still
         # hands to the old ranking, it has written before that.
         pruned.build()
         self._ranking = pruned
 
 
-def _loading(reference: "weakref.ref[FastestRanking]") -> Iterator[None]:
-    if _kernel_works() and (ranking := reference()) is not None:
+def _using_codes(reference: "weakref.ref[FastestRanking]") -> Iterator[None]:
+    if (ranking := reference()) is not None:
         ranking.use_codes()
     yield
 
 
-@functools.cache
 def _kernel_works() -> bool:
     """Compiles the kernel, or loads it, and tells whether that went well."""
     try:
-        importlib.import_module("rag_service.warm_up").warm_up()
+        importlib.import_module("rag_service.pruning.warm_up").warm_up()
     except ImportError as error:
         _log.info("numba cannot be used, searches of large indexes take longer", problem=str(error))
         return False

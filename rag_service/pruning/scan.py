@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_service import kernel
-from rag_service.codes import Codes, empty_query
+from rag_service.pruning.codes import Codes, empty_query
 from rag_service.filters import ALL_LABELS, NO_ROWS, Conditions, Selection
 from rag_service.kernel import BLOCK_ROWS
 from rag_service.scoring import Ranked
