@@ -1,9 +1,9 @@
 """What searches are measured on: embedded NL2Bash texts, more rows grown from them, and data made to be hard.
 
 10,594 tasks, their 856 paraphrases and 20,000 variants of tasks are embedded with `minilm`, once: they are
-kept in the folder for temporary files. More rows lie between near neighbours of these, moved by the difference
-of other near neighbours, so that they are clustered as texts are. For 1,536 dimensions there is no embedder at
-hand: the rows are random features, not linear ones, of those of 384.
+kept in the folder for temporary files. More rows lie between near neighbours of these, moved by the
+difference of other near neighbours, so that they are clustered as texts are. For 1,536 dimensions there is no
+embedder at hand: the rows are random features, not linear ones, of those of 384.
 """
 
 import hashlib
@@ -33,10 +33,23 @@ _VARIANT_COUNT: Final = 20_000
 _NEIGHBOUR_COUNT: Final = 10
 _CHUNK_ROWS: Final = 2_000
 _SPECIFIC: Final = re.compile(r"[./\"*$]")
-_NAMES: Final = (
-    "report.csv data build.log main.py src backup notes.txt /var/log /etc ~/projects images archive.tar config "
-    "x.conf users.db"
-).split()
+_NAMES: Final = [
+    "report.csv",
+    "data",
+    "build.log",
+    "main.py",
+    "src",
+    "backup",
+    "notes.txt",
+    "/var/log",
+    "/etc",
+    "~/projects",
+    "images",
+    "archive.tar",
+    "config",
+    "x.conf",
+    "users.db",
+]
 
 
 class Corpus(NamedTuple):

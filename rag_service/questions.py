@@ -67,8 +67,7 @@ class QuestionRule:
 
 def best_by_rule(scan: Scan, rule: QuestionRule, count: int) -> list[Ranked]:
     """The `count` best rows that count, best first; fewer when there are fewer."""
-    # More than are wanted: then a few that do not count need no second look.
-    look_count = 2 * count + 8
+    look_count = count
     while True:
         looked_at = scan.best(look_count)
         kept: list[Ranked] = []

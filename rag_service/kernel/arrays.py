@@ -1,9 +1,8 @@
 """The arrays that the kernel works on, and the numbers that those who make them must know.
 
-A scan is of positions: those of `rows`, or, where that is empty, the rows themselves from 0 on. For each
-block of positions `block_bounds` holds a number that none of their scores exceeds; once the block is open,
-`bounds` holds such a number for each of them. Both only go down. `NEVER` stands for what does not pass, and
-is below `NEVER_MAX`.
+A scan is of positions: those of `rows`, or, where that is empty, the rows themselves from 0 on. For each of
+them `bounds` holds a number that its score does not exceed, and `block_bounds` one for each block. Both only
+go down. `NEVER` stands for what does not pass, and is below `NEVER_MAX`.
 """
 
 from typing import Final, NamedTuple, TypeAlias
@@ -20,6 +19,10 @@ PARTIAL_COUNT: Final = 64
 """Any sum of float64 is exact in 40 that do not overlap."""
 SEEDINGS_MAX: Final = 3
 PROMISE_DEGREES: Final = 1024
+WHOLE_MULTIPLE: Final = 64
+"""Codes of all elements are filled up with zeros to a multiple of so many."""
+WORD_BYTES: Final = 8
+"""Bytes of a key that are compared at once."""
 NEVER: Final = np.float32(-99)
 NEVER_MAX: Final = np.float32(-9)
 """Less than every score."""
@@ -32,6 +35,7 @@ CODE_MAX: Final = 127.0
 SCALE_MIN: Final = 1e-30
 
 Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 Int8s = NDArray[np.int8]
 Int16s = NDArray[np.int16]
@@ -64,28 +68,30 @@ class PrefixCodes(NamedTuple):
     """By block, the greatest norm of the difference that rounding made in these directions."""
     second: Int8s
     """Of the elements that follow."""
-    second_rest: Floats
-    """Norm of the row outside the directions of both."""
-    second_residual: Floats
-    """Norm of the difference that rounding made in the directions of both."""
+    second_norms: Floats
+    """Shape (rows, 2): norm of the row outside the directions of both, and norm of the difference that
+    rounding made in these."""
 
 
 class WholeCodes(NamedTuple):
     """By row, the codes of all its elements as they are."""
 
     codes: Int8s
-    """Shape (rows, dimension)."""
-    scales: Floats
-    residuals: Floats
-    """Norm of the difference that rounding made; rounded up."""
+    """Shape (rows, dimension up to a multiple of `WHOLE_MULTIPLE`)."""
+    norms: Floats
+    """Shape (rows, 2): scale, and norm of the difference that rounding made, rounded up."""
 
 
 class Keys(NamedTuple):
-    """By row, where in the arena the bytes of its key stand."""
+    """By row, where in the arena its key stands: words of `WORD_BYTES` bytes, the first byte the greatest
+    part of the number, so that numbers are in the order of bytes. The last word is filled up with zeros.
+    """
 
-    arena: Bytes
+    arena: Words
     starts: Int64s
+    """In words."""
     lengths: Int64s
+    """In bytes."""
 
 
 class Columns(NamedTuple):
@@ -132,15 +138,16 @@ class Work(NamedTuple):
     """What is known of the positions, in whole blocks."""
 
     bounds: Floats
-    """By position, `NEVER` beyond the last one; anything where the block is not open."""
+    """By position, `NEVER` beyond the last one."""
     block_bounds: Floats
-    block_open: Bools
     sums: Int32s
     """Of a block, for the moment."""
+    left: Int64s
+    """The positions that may be among the best, rising; as many as there are."""
     chosen: Int64s
-    """Positions of a block, for the moment."""
+    """As many of these as a block has, for the moment."""
     totals: Doubles
-    """Of these, for the moment."""
+    """Their products, for the moment."""
     partials: Doubles
     """Of a sum, for the moment."""
 

@@ -99,25 +99,19 @@ def _set_sums(start: int, prefix: PrefixCodes, query: Query, sums: Int32s) -> No
 
 @in_any_order
 def bound_blocks(prefix: PrefixCodes, query: Query, work: Work) -> None:
-    """Bounds all blocks, of rows from 0 on, by their first codes."""
+    """Bounds the rows of all blocks, from row 0 on, by their first codes."""
     scale, norm, slack = query.factors[_FIRST_SCALE], query.factors[_FIRST_NORM], query.factors[_FIRST_SLACK]
-    block_bounds, sums = work.block_bounds, work.sums
+    bounds, block_bounds, sums = work.bounds, work.block_bounds, work.sums
     for block in range(len(block_bounds)):
-        _set_sums(block * BLOCK_ROWS, prefix, query, sums)
+        start = block * BLOCK_ROWS
+        _set_sums(start, prefix, query, sums)
+        added = norm * prefix.first_residual[block] + slack
         greatest = np.int32(-_INT32_MAX)
         for place in range(BLOCK_ROWS):
             greatest = max(greatest, sums[place])
-        block_bounds[block] = scale * np.float32(greatest) + norm * prefix.first_residual[block] + slack
-
-
-@in_any_order
-def bound_rows(block: int, prefix: PrefixCodes, query: Query, work: Work) -> None:
-    """Bounds each row of a block by its first codes."""
-    start, factors = block * BLOCK_ROWS, query.factors
-    _set_sums(start, prefix, query, work.sums)
-    added = factors[_FIRST_NORM] * prefix.first_residual[block] + factors[_FIRST_SLACK]
-    for place in range(BLOCK_ROWS):
-        work.bounds[start + place] = factors[_FIRST_SCALE] * np.float32(work.sums[place]) + added
+        for place in range(BLOCK_ROWS):
+            bounds[start + place] = scale * np.float32(sums[place]) + added
+        block_bounds[block] = scale * np.float32(greatest) + added
 
 
 @in_any_order
@@ -139,8 +133,8 @@ def second_bound(row: int, prefix: PrefixCodes, query: Query) -> np.float32:
     return np.float32(
         factors[_SECOND_FIRST_SCALE] * code_dot(prefix.first[row], query.first)
         + factors[_SECOND_SCALE] * code_dot(prefix.second[row], query.second)
-        + factors[_SECOND_REST] * prefix.second_rest[row]
-        + factors[_SECOND_NORM] * prefix.second_residual[row]
+        + factors[_SECOND_REST] * prefix.second_norms[row, 0]
+        + factors[_SECOND_NORM] * prefix.second_norms[row, 1]
         + factors[_SECOND_SLACK]
     )
 
@@ -150,7 +144,7 @@ def whole_bound(row: int, whole: WholeCodes, query: Query) -> np.float32:
     """The bound of a row by the codes of all its elements."""
     factors = query.factors
     return np.float32(
-        factors[_WHOLE_SCALE] * (whole.scales[row] * code_dot(whole.codes[row], query.whole))
-        + factors[_WHOLE_NORM] * whole.residuals[row]
+        factors[_WHOLE_SCALE] * (whole.norms[row, 0] * code_dot(whole.codes[row], query.whole))
+        + factors[_WHOLE_NORM] * whole.norms[row, 1]
         + factors[_WHOLE_SLACK]
     )

@@ -19,12 +19,12 @@ from rag_service.kernel.arrays import (
     Scan,
     Seeds,
 )
-from rag_service.kernel.blocks import open_block, row_at
+from rag_service.kernel.blocks import row_at
 from rag_service.kernel.bounds import second_bound, whole_bound
 from rag_service.kernel.compiled import exactly
 from rag_service.kernel.order import least_score, offer
 from rag_service.kernel.passing import passes
-from rag_service.kernel.products import dot, rule_score
+from rag_service.kernel.products import dot, rule_score, two_dots
 
 _PROMISE_SPREAD: Final = np.float32(512)
 """Degrees of promise to a difference of bounds of 1."""
@@ -43,7 +43,7 @@ def _is_pruned(
 
 @exactly
 def _best_passing(block: int, scan: Scan) -> int:
-    """The position of an open block with the greatest bound of those that pass; -1 when none does."""
+    """The position of a block with the greatest bound of those that pass; -1 when none does."""
     bounds = scan.work.bounds
     greatest = -1
     for position in range(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS):
@@ -101,14 +101,14 @@ def score_seeds(
     columns, query, work = scan.columns, scan.query, scan.work
     for promising in range(_find_promising(work.block_bounds, seeds)):
         block, least = seeds.blocks[promising], least_score(found, size)
-        open_block(block, scan)
         position = _best_passing(block, scan)
         if position < 0 or work.bounds[position] < least:
             continue
         row = row_at(position, scan.rows)
         if prunes and least > NEVER_MAX and _is_pruned(position, row, least, columns, query, work.bounds):
             continue
-        score = rule_score(columns.embeddings[row], query.elements, work.partials)
+        total = dot(columns.embeddings[row], query.elements)
+        score = rule_score(columns.embeddings[row], query.elements, total, work.partials)
         size = offer(score, row, found, size, columns.keys)
         seeds.positions[seed_count], seeds.scores[seed_count] = position, score
         seed_count += 1
@@ -117,23 +117,25 @@ def score_seeds(
 
 
 @exactly
-def _choose(block: int, scan: Scan, passed: Flag, prunes: Flag, least: np.float32) -> int:
-    """Puts the positions of an open block that may be among the best into `work.chosen`; returns how many."""
-    bounds, chosen, rows = scan.work.bounds, scan.work.chosen, scan.rows
+def _choose(start: int, end: int, scan: Scan, passed: Flag, prunes: Flag, least: np.float32) -> int:
+    """Puts those of a run of `work.left` that may be among the best into `work.chosen`; returns how many."""
+    bounds, chosen, rows, left = scan.work.bounds, scan.work.chosen, scan.rows, scan.work.left
     count = 0
-    for position in range(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS):
-        if bounds[position] >= least:
-            if passed or passes(position, scan.filter):
-                chosen[count] = position
-                count += 1
-            else:
-                bounds[position] = NEVER
+    for place in range(start, end):
+        chosen[count] = left[place]
+        count += bounds[left[place]] >= least
+    # Bounds first, then decisions: what one needs from memory is fetched while another waits for it.
     if prunes:
-        # Bounds first, then decisions: memory is read ahead.
         for place in range(count):
             bound = second_bound(row_at(chosen[place], rows), scan.columns.prefix, scan.query)
             bounds[chosen[place]] = min(bounds[chosen[place]], bound)
         count = _keep_least(bounds, chosen, count, least)
+    if not passed:
+        for place in range(count):
+            if not passes(chosen[place], scan.filter):
+                bounds[chosen[place]] = NEVER
+        count = _keep_least(bounds, chosen, count, least)
+    if prunes:
         for place in range(count):
             bound = whole_bound(row_at(chosen[place], rows), scan.columns.whole, scan.query)
             bounds[chosen[place]] = min(bounds[chosen[place]], bound)
@@ -153,28 +155,34 @@ def _keep_least(bounds: Floats, chosen: Int64s, count: int, least: np.float32) -
 
 
 @exactly
-def score_left(scan: Scan, passed: Flag, prunes: Flag, found: Found, size: int) -> tuple[int, int]:
-    """Scores every position that may be among the best; returns how many were found, and how many scored."""
+def score_left(
+    scan: Scan, left_count: int, passed: Flag, prunes: Flag, found: Found, size: int
+) -> tuple[int, int]:
+    """Scores every position of `work.left` that may be among the best; returns how many were found, and how
+    many scored.
+    """
     embeddings, keys, elements = scan.columns.embeddings, scan.columns.keys, scan.query.elements
-    rows, work = scan.rows, scan.work
-    bounds, chosen, totals = work.bounds, work.chosen, work.totals
+    bounds, chosen, totals = scan.work.bounds, scan.work.chosen, scan.work.totals
     scored = 0
-    for block in range(len(work.block_bounds)):
+    for start in range(0, left_count, BLOCK_ROWS):
         least = least_score(found, size)
-        if work.block_bounds[block] < least:
-            continue
-        open_block(block, scan)
-        count = _choose(block, scan, passed, prunes, least)
+        count = _choose(start, min(start + BLOCK_ROWS, left_count), scan, passed, prunes, least)
         scored += count
-        # In a loop of its own: memory is read ahead.
-        for place in range(count):
-            totals[place] = dot(embeddings[row_at(chosen[place], rows)], elements)
+        half = (count + 1) // 2
+        for place in range(count // 2):
+            totals[place], totals[half + place] = two_dots(
+                embeddings[row_at(chosen[place], scan.rows)],
+                embeddings[row_at(chosen[half + place], scan.rows)],
+                elements,
+            )
+        if count % 2:
+            totals[half - 1] = dot(embeddings[row_at(chosen[half - 1], scan.rows)], elements)
         for place in range(count):
             position = chosen[place]
             bounds[position] = totals[place] + SLACK
             if bounds[position] >= least_score(found, size):
-                row = row_at(position, rows)
-                score = rule_score(embeddings[row], elements, work.partials)
+                row = row_at(position, scan.rows)
+                score = rule_score(embeddings[row], elements, totals[place], scan.work.partials)
                 bounds[position] = score
                 size = offer(score, row, found, size, keys)
     return size, scored

@@ -9,6 +9,7 @@ from rag_service.kernel.arrays import (
     REST_UNITS,
     ROUND_UP,
     SCALE_MIN,
+    WORD_BYTES,
     Basis,
     Bytes,
     Floats,
@@ -38,8 +39,8 @@ def encode_whole(embeddings: Floats, rows: Int64s, whole: WholeCodes) -> None:
             code = max(-CODE_MAX, min(CODE_MAX, np.rint(element / exact_scale)))
             whole.codes[row, place] = np.int8(code)
             residual += (element - exact_scale * code) ** 2
-        whole.scales[row] = scale
-        whole.residuals[row] = np.sqrt(residual) * ROUND_UP
+        whole.norms[row, 0] = scale
+        whole.norms[row, 1] = np.sqrt(residual) * ROUND_UP
 
 
 @entry
@@ -78,8 +79,8 @@ def encode_prefix(embeddings: Floats, rows: Int64s, basis: Basis, prefix: Prefix
         prefix.first_residual[row // BLOCK_ROWS] = max(
             prefix.first_residual[row // BLOCK_ROWS], np.float32(np.sqrt(first_residual) * ROUND_UP)
         )
-        prefix.second_rest[row] = np.sqrt(max(0.0, outside_both) + basis.error) * ROUND_UP
-        prefix.second_residual[row] = np.sqrt(first_residual + second_residual) * ROUND_UP
+        prefix.second_norms[row, 0] = np.sqrt(max(0.0, outside_both) + basis.error) * ROUND_UP
+        prefix.second_norms[row, 1] = np.sqrt(first_residual + second_residual) * ROUND_UP
 
 
 @entry
@@ -88,6 +89,10 @@ def store_keys(joined: Bytes, rows: Int64s, keys: Keys) -> None:
     taken = 0
     for row in rows:
         start, length = keys.starts[row], keys.lengths[row]
-        for place in range(length):
-            keys.arena[start + place] = joined[taken + place]
+        for word in range((length + WORD_BYTES - 1) // WORD_BYTES):
+            number = np.uint64(0)
+            for place in range(word * WORD_BYTES, (word + 1) * WORD_BYTES):
+                byte = np.uint64(joined[taken + place]) if place < length else np.uint64(0)
+                number = (number << np.uint64(8)) | byte
+            keys.arena[start + word] = number
         taken += length

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rag_service.kernel.arrays import NEVER_MAX, Found, Keys
+from rag_service.kernel.arrays import NEVER_MAX, WORD_BYTES, Found, Keys
 from rag_service.kernel.compiled import exactly
 
 
@@ -13,10 +13,11 @@ def is_before(score: np.float32, row: int, other_score: np.float32, other_row: i
         return bool(score > other_score)
     start, length = keys.starts[row], keys.lengths[row]
     other_start, other_length = keys.starts[other_row], keys.lengths[other_row]
-    for place in range(min(length, other_length)):
-        byte, other_byte = keys.arena[start + place], keys.arena[other_start + place]
-        if byte != other_byte:
-            return bool(byte < other_byte)
+    for place in range((min(length, other_length) + WORD_BYTES - 1) // WORD_BYTES):
+        word, other_word = keys.arena[start + place], keys.arena[other_start + place]
+        if word != other_word:
+            return bool(word < other_word)
+    # Up to here what one has more than the other is zeros, if anything: it is the start of the other.
     return bool(length < other_length)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from rag_service.kernel.arrays import BLOCK_ROWS, NEVER, Flag, Floats, Found, Int64s, Scan, Seeds
 from rag_service.kernel.blocks import (
     bound_by_whole,
-    count_left,
+    bound_listed,
     leave_out_failing,
-    open_block,
+    list_left,
     set_block_bound,
     shares_pruned,
 )
@@ -30,7 +30,7 @@ _SHARE_PRUNED_MIN: Final = 0.3
 
 @entry
 def begin(vector: Floats, scan: Scan, reads_codes: Flag) -> None:
-    """Codes a query, and bounds every block of positions.
+    """Codes a query, and bounds every position.
 
     Args:
         vector: the query, a unit vector.
@@ -39,16 +39,19 @@ def begin(vector: Floats, scan: Scan, reads_codes: Flag) -> None:
     """
     work = scan.work
     set_query(vector, scan.basis, scan.query)
-    work.block_open[:] = not reads_codes
     if not reads_codes:
-        work.bounds[: scan.position_count] = _UNKNOWN
-        work.bounds[scan.position_count :] = NEVER
+        work.bounds[:] = _UNKNOWN
         work.block_bounds[:] = _UNKNOWN
     elif len(scan.rows) > 0:
-        for block in range(len(work.block_bounds)):
-            open_block(block, scan)
+        bound_listed(scan)
     else:
         bound_blocks(scan.columns.prefix, scan.query, work)
+    work.bounds[scan.position_count :] = NEVER
+    if len(scan.rows) > 0 and reads_codes:
+        for block in range(len(work.block_bounds)):
+            set_block_bound(block, work)
+    elif scan.position_count < len(work.bounds):
+        set_block_bound(len(work.block_bounds) - 1, work)
 
 
 @entry
@@ -63,31 +66,31 @@ def best(scan: Scan, prunes: Flag, found: Found, seeds: Seeds) -> tuple[int, boo
 
     Returns:
         How many were found, and whether codes may still tell more. Then, of the positions, how many the first
-        codes left, where they were asked, and how many were scored.
+        codes left, and how many were scored.
     """
     work = scan.work
     left_max = scan.position_count // _PRUNED_SHARE_MIN + _MANY_LEFT_MIN
     # Whether whatever may still be among the best is known to pass.
     passed = len(scan.rows) > 0
-    left = size = seed_count = int(np.int64(0))
-    if prunes:
-        size, seed_count = score_seeds(scan, prunes, found, seeds, size, seed_count)
-        left = count_left(scan, least_score(found, size))
-    if not passed and (not prunes or size < len(found.rows) or left > left_max):
+    size = seed_count = int(np.int64(0))
+    size, seed_count = score_seeds(scan, prunes, found, seeds, size, seed_count)
+    left = list_left(scan, least_score(found, size))
+    if not passed and left > left_max:
         # Perhaps so many are left because what looks good does not pass. To look at all rows one after the
         # other is faster than between reading what they are scored by: memory is read ahead.
-        leave_out_failing(scan, least_score(found, size))
+        leave_out_failing(scan, left)
         passed = True
         size, seed_count = score_seeds(scan, prunes, found, seeds, size, seed_count)
-        left = count_left(scan, least_score(found, size))
+        left = list_left(scan, least_score(found, size))
     if prunes and left > left_max:
         by_second, by_whole = shares_pruned(scan, least_score(found, size), left)
         if by_second < _SHARE_PRUNED_MIN:
             if by_whole >= _SHARE_PRUNED_MIN:
-                bound_by_whole(scan, least_score(found, size))
+                bound_by_whole(scan, left)
                 size, seed_count = score_seeds(scan, prunes, found, seeds, size, seed_count)
+                left = list_left(scan, least_score(found, size))
             prunes = False
-    size, scored = score_left(scan, passed, prunes, found, size)
+    size, scored = score_left(scan, left, passed, prunes, found, size)
     for seed in range(seed_count):
         position, score = seeds.positions[seed], seeds.scores[seed]
         work.bounds[position] = score
@@ -101,8 +104,6 @@ def leave_out(positions: Int64s, scan: Scan) -> None:
     """Takes positions out of a scan, and makes ready for another `best`."""
     work = scan.work
     for position in positions:
-        open_block(position // BLOCK_ROWS, scan)
         work.bounds[position] = NEVER
     for block in range(len(work.block_bounds)):
-        if work.block_open[block]:
-            set_block_bound(block, work)
+        set_block_bound(block, work)

@@ -13,16 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_service import kernel
-from rag_service.kernel import BLOCK_ROWS, PREFIX_LENGTH, Basis, Columns, Keys, PrefixCodes, WholeCodes
+from rag_service.kernel import (
+    BLOCK_ROWS,
+    PREFIX_LENGTH,
+    WHOLE_MULTIPLE,
+    WORD_BYTES,
+    Basis,
+    Columns,
+    Keys,
+    PrefixCodes,
+    WholeCodes,
+)
 from rag_service.memory import reserved_array
 from rag_service.rows import Rows
 
 KEY_BYTES_MAX: Final = 512
 """More than a namespace and an ID can have."""
 
-_SLOT_BYTES_MIN: Final = 32
+_SLOT_WORDS_MIN: Final = 4
 # A row whose keys grow and grow leaves a slot of every size behind: half as much as the last, and so on.
-_ARENA_BYTES_PER_ROW: Final = 2 * KEY_BYTES_MAX
+_ARENA_WORDS_PER_ROW: Final = 2 * KEY_BYTES_MAX // WORD_BYTES
 
 
 class KeyTooLongError(Exception):
@@ -39,13 +49,13 @@ class KeyArena:
             AddressSpaceError: there is no address space for `capacity` of them.
         """
         self.keys: Final = Keys(
-            arena=reserved_array((capacity * _ARENA_BYTES_PER_ROW,), np.uint8),
+            arena=reserved_array((capacity * _ARENA_WORDS_PER_ROW,), np.uint64),
             starts=reserved_array((capacity,), np.int64),
             lengths=reserved_array((capacity,), np.int64),
         )
         # By row, the size of its slot; 0 when it has none.
-        self._slot_bytes = reserved_array((capacity,), np.int64)
-        self._used_bytes = 0
+        self._slot_words = reserved_array((capacity,), np.int64)
+        self._used_words = 0
 
     def store(self, rows: NDArray[np.int64], keys: Sequence[bytes]) -> None:
         """Stores the keys of rows that no search sees.
@@ -60,20 +70,22 @@ class KeyArena:
         lengths = np.fromiter(map(len, keys), dtype=np.int64, count=len(keys))
         if lengths.max(initial=0) > KEY_BYTES_MAX:
             raise KeyTooLongError
-        tight = rows[lengths > self._slot_bytes[rows]]
-        if tight.size:
-            self._give_slots(tight, lengths[lengths > self._slot_bytes[rows]])
+        words = -(-lengths // WORD_BYTES)
+        tight = words > self._slot_words[rows]
+        if tight.any():
+            self._give_slots(rows[tight], words[tight])
         self.keys.lengths[rows] = lengths
         joined = bytearray().join(keys)
         if joined:
             kernel.store_keys(np.frombuffer(joined, dtype=np.uint8), rows, self.keys)
 
-    def _give_slots(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
-        sizes = _SLOT_BYTES_MIN << np.ceil(np.log2(np.maximum(lengths / _SLOT_BYTES_MIN, 1))).astype(np.int64)
-        ends = self._used_bytes + np.cumsum(sizes)
+    def _give_slots(self, rows: NDArray[np.int64], words: NDArray[np.int64]) -> None:
+        doublings = np.ceil(np.log2(np.maximum(words / _SLOT_WORDS_MIN, 1))).astype(np.int64)
+        sizes = _SLOT_WORDS_MIN << doublings
+        ends = self._used_words + np.cumsum(sizes)
         self.keys.starts[rows] = ends - sizes
-        self._slot_bytes[rows] = sizes
-        self._used_bytes = int(ends[-1])
+        self._slot_words[rows] = sizes
+        self._used_words = int(ends[-1])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,9 +107,8 @@ class Codes:
         room, dimension = rows.embeddings.shape
         arena = KeyArena(room)
         whole = WholeCodes(
-            codes=reserved_array((room, dimension), np.int8, huge_pages=True),
-            scales=reserved_array((room,), np.float32),
-            residuals=reserved_array((room,), np.float32),
+            codes=reserved_array((room, _whole_length(dimension)), np.int8, huge_pages=True),
+            norms=reserved_array((room, 2), np.float32),
         )
         columns = Columns(rows.embeddings, _empty_prefix(room), whole, arena.keys)
         return cls(basis, columns, arena, empty_query(dimension))
@@ -134,7 +145,7 @@ def empty_query(dimension: int) -> kernel.Query:
         rotated=np.zeros(2 * PREFIX_LENGTH),
         first=np.zeros(PREFIX_LENGTH, dtype=np.int16),
         second=np.zeros(PREFIX_LENGTH, dtype=np.int16),
-        whole=np.zeros(dimension, dtype=np.int16),
+        whole=np.zeros(_whole_length(dimension), dtype=np.int16),
         factors=np.zeros(kernel.FACTOR_COUNT, dtype=np.float32),
     )
 
@@ -145,6 +156,9 @@ def _empty_prefix(room: int) -> PrefixCodes:
         first_rest=reserved_array((room,), np.uint8),
         first_residual=reserved_array((room // BLOCK_ROWS,), np.float32),
         second=reserved_array((room, PREFIX_LENGTH), np.int8),
-        second_rest=reserved_array((room,), np.float32),
-        second_residual=reserved_array((room,), np.float32),
+        second_norms=reserved_array((room, 2), np.float32),
     )
+
+
+def _whole_length(dimension: int) -> int:
+    return -(-dimension // WHOLE_MULTIPLE) * WHOLE_MULTIPLE

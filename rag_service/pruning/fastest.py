@@ -3,6 +3,7 @@
 The answers are the same.
 """
 
+import asyncio
 import importlib
 import weakref
 from collections.abc import Iterator, Sequence
@@ -42,9 +43,9 @@ class Kernel:
         self._works.set_result(_kernel_works())
         yield
 
-    def wait(self) -> bool:
+    async def loaded(self) -> bool:
         """Returns when the job has ended; whether the kernel is loaded."""
-        return self._works.result()
+        return await asyncio.wrap_future(self._works)
 
 
 class FastestRanking:
@@ -92,8 +93,8 @@ class FastestRanking:
         from rag_service.pruning.ranking import PrunedRanking  # noqa: PLC0415 - loads numba
 
         pruned = PrunedRanking(self._rows, background=self._background)
-        # Notes what is written from here on. The rows themselves are read in later steps: what the writer still
-        # hands to the old ranking, it has written before that.
+        # Notes what is written from here on. The rows themselves are read in later steps: what the writer
+        # still hands to the old ranking, it has written before that.
         pruned.build()
         self._ranking = pruned
 

@@ -8,8 +8,8 @@ from collections import deque
 from typing import Final
 
 GROWTH_FACTOR: Final = 4
-"""A rotation is fitted anew when there are so many times the rows: then building codes again and again costs a
-third of what writing them with the row costs."""
+"""A rotation is fitted anew when there are so many times the rows: then building codes again and again costs
+a third of what writing them with the row costs."""
 _TURNOVER_SHARE: Final = 8
 """Or when one row in so many is new, and it prunes worse:"""
 _WORSE_FACTOR: Final = 2.0

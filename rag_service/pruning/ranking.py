@@ -1,12 +1,13 @@
 """Ranks the rows of an index by codes of them, and keeps the codes.
 
-Codes are written with the row, before a state shows it. When their rotation does not fit the rows any more, new
-ones are built in the background, in slices, from the rows that there are. Rows written meanwhile are noted, and
-encoded once more before the new codes take the place of the old. Before the first are built, embeddings are read.
+Codes are written with the row, before a state shows it. When their rotation does not fit the rows any more,
+new ones are built in the background, in slices, from the rows that there are. Rows written meanwhile are
+noted, and encoded once more before the new codes take the place of the old. Before the first are built,
+embeddings are read.
 
 A search takes its state first and the codes then. Codes in use are complete for every state published so far;
-codes that were in use are complete for every state published until they were replaced. So whatever codes a search
-finds, they are complete for the state that it took before.
+codes that were in use are complete for every state published until they were replaced. So whatever codes a
+search finds, they are complete for the state that it took before.
 
 Searches wait for nothing; the writer waits at most while `_LAST_ROWS_MAX` rows are encoded.
 """
@@ -22,11 +23,11 @@ from numpy.typing import NDArray
 
 from errata.serving.logs import get_logger
 from rag_service.background import Background
-from rag_service.pruning.codes import Codes, KeyTooLongError
 from rag_service.filters import Selection
+from rag_service.pruning.codes import Codes, KeyTooLongError
 from rag_service.pruning.fit import Fit
-from rag_service.pruning.scan import PrunedScan, Spaces
 from rag_service.pruning.rotation import SAMPLE_ROWS_MAX, fitted_basis
+from rag_service.pruning.scan import PrunedScan, Spaces
 from rag_service.rows import Rows
 from rag_service.scoring import FloatScan, Scan
 
@@ -107,7 +108,9 @@ class PrunedRanking:
         return _JudgedScan(codes, selection, query, self._spaces, self._fit)
 
     def begin_codes(self) -> Codes | None:
-        """Codes of a rotation that fits the rows there are, without a row in them; None where there is none."""
+        """Codes of a rotation that fits the rows there are, without a row in them; None where there is
+        none.
+        """
         row_count = self._rows.row_count
         if not row_count:
             return None

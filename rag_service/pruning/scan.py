@@ -1,26 +1,28 @@
 """Finds the best rows by reading a small part of the data: codes tell which rows cannot be among them.
 
-Three bounds of a score, each closer and dearer than the one before: by 64 rotated elements in 8 bits, by 128, by
-all elements in 8 bits. What is left is scored by the rule. Why no row is missed, for vectors of length at most
-1 + 1e-6; |·| is the Euclidean norm, R the matrix of the rotation, y = Rx for a row x, w = Rq for the query:
+Three bounds of a score, each closer and dearer than the one before: by 64 rotated elements in 8 bits, by 128,
+by all elements in 8 bits. What is left is scored by the rule. Why no row is missed, for vectors of length at
+most 1 + 1e-6; |·| is the Euclidean norm, R the matrix of the rotation, y = Rx for a row x, w = Rq for the
+query:
 
-- Rotation. The rows of R that are not zero are orthonormal up to E: RRᵀ = D + E, D diagonal of ones and zeros.
-  With P the projector on them, q·x = q·Px + (q - Pq)·(x - Px). The first is within 1.01|E||w||y| of w·y. The
-  second is at most |q - Pq||x - Px| (Cauchy-Schwarz), and |x - Px|² <= |x|² - |y|² + 1.01|E|, likewise for q.
-  `Basis.error` is 4|E|, in the Frobenius norm: it stands under each root, and twice in the slack.
-- Rounding. Let ŷ be what the codes of the row say, and ŵ those of the query. Then w·y = ŵ·ŷ + ŵ·(y - ŷ) +
-  (w - ŵ)·y <= ŵ·ŷ + |ŵ||y - ŷ| + 1.01|w - ŵ|. The differences are computed from the codes themselves, so an
+- Rotation. The rows of R that are not zero are orthonormal up to E: RRᵀ = D + E, D diagonal of ones and
+  zeros. With P the projector on them, q·x = q·Px + (q - Pq)·(x - Px). The first is within 1.01|E||w||y| of
+  w·y. The second is at most |q - Pq||x - Px| (Cauchy-Schwarz), and |x - Px|² <= |x|² - |y|² + 1.01|E|,
+  likewise for q. `Basis.error` is 4|E|, in the Frobenius norm: it stands under each root, and twice in the
+  slack.
+- Rounding. Let ŷ be what the codes of the row say, and ŵ those of the query. Then w·y = ŵ·ŷ + ŵ·(y - ŷ) + (w
+  - ŵ)·y <= ŵ·ŷ + |ŵ||y - ŷ| + 1.01|w - ŵ|. The differences are computed from the codes themselves, so an
   element that is too large for its code makes a bound wide, never wrong. ŵ·ŷ is an integer times the scales:
-  codes of rows are at most 127, those of queries so small that no sum leaves int32. So is |q - Pq||x - Px|: the
-  norm of the row in whole units, rounded up, times a whole factor, rounded up.
+  codes of rows are at most 127, those of queries so small that no sum leaves int32. So is |q - Pq||x - Px|:
+  the norm of the row in whole units, rounded up, times a whole factor, rounded up.
 - The bound by all elements is the same with R the identity.
 - Float32. A bound takes at most 8 operations in float32 on numbers below 4, which err by less than 1e-6
   together. Norms are computed in float64 with errors below 1e-9, and rounded up by more than float32 can take
   off. A score differs from the exact product by at most 1.2e-7 for its rounding, or by 2.1e-6 where it is
   brought up to -1. The sum of all that is below `SLACK`.
-- Choice. Let t be the k-th best score so far of rows that pass. A row whose bound is below t scores less than t,
-  so it is not among the k best, whatever its key. Only such rows are left out. A sum in float64 errs by less
-  than 1e-9 (dimensions are bounded), so with the slack added it is a bound as well.
+- Choice. Let t be the k-th best score so far of rows that pass. A row whose bound is below t scores less than
+  t, so it is not among the k best, whatever its key. Only such rows are left out. A sum in float64 errs by
+  less than 1e-9 (dimensions are bounded), so with the slack added it is a bound as well.
 
 Where codes prune little, as where all rows are alike, they are read no further than it takes to see that.
 """
@@ -32,13 +34,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_service import kernel
-from rag_service.pruning.codes import Codes, empty_query
 from rag_service.filters import ALL_LABELS, NO_ROWS, Conditions, Selection
 from rag_service.kernel import BLOCK_ROWS
+from rag_service.pruning.codes import Codes, empty_query
 from rag_service.scoring import Ranked
 
 _SEED_BLOCKS_MIN: Final = 64
-"""The best rows of at least so many blocks are looked at first: with a good t, the rest is quickly left out."""
+"""The best rows of at least so many blocks are looked at first: with a good t, the rest is quickly left
+out."""
 _ONE_NUMBER: Final = np.zeros(1, dtype=np.int64)
 
 
@@ -51,7 +54,7 @@ class Space:
         self.query: Final = empty_query(dimension)
         self._bounds = np.empty(block_count * BLOCK_ROWS, dtype=np.float32)
         self._block_bounds = np.empty(block_count, dtype=np.float32)
-        self._block_open = np.empty(block_count, dtype=np.bool_)
+        self._left = np.empty(block_count * BLOCK_ROWS, dtype=np.int64)
         self._sums = np.empty(BLOCK_ROWS, dtype=np.int32)
         self._chosen = np.empty(BLOCK_ROWS, dtype=np.int64)
         self._totals = np.empty(BLOCK_ROWS, dtype=np.float64)
@@ -63,8 +66,8 @@ class Space:
         return kernel.Work(
             bounds=self._bounds[: block_count * BLOCK_ROWS],
             block_bounds=self._block_bounds[:block_count],
-            block_open=self._block_open[:block_count],
             sums=self._sums,
+            left=self._left,
             chosen=self._chosen,
             totals=self._totals,
             partials=self._partials,
