@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from errata.client.channels import channel_options
 from errata.client.client_state import ClientState
-from errata.client.errors import CallError
+from errata.client.errors import CallError, ClosedError
 from errata.client.operations import Operations, documented
 from errata.client.steps import Pause, Result, Step, Steps
 
@@ -50,7 +50,7 @@ class AsyncErrata(ClientState[grpc.aio.Channel]):
     rag_serves = _method(Operations.rag_serves)
 
     async def close(self) -> None:
-        """Closes the channels that this client opened; calls of other tasks are cancelled."""
+        """Closes the channels that this client opened; calls of other tasks raise ClosedError."""
         for channel in self._connections.closed():
             await channel.close()
 
@@ -90,6 +90,12 @@ class AsyncErrata(ClientState[grpc.aio.Channel]):
             )
         except grpc.RpcError as error:
             raise self._connections.error_of(step.method, error) from error
+        except asyncio.CancelledError:
+            # A channel that is closed cancels its calls; nobody cancelled the task that waits for one.
+            task = asyncio.current_task()
+            if self._connections.until_closed.is_set() and task is not None and not task.cancelling():
+                raise ClosedError from None
+            raise
         return response
 
     @staticmethod

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from errata.client.channels import channel_options
 from errata.client.client_state import ClientState
-from errata.client.errors import CallError
+from errata.client.errors import CallError, ClosedError
 from errata.client.operations import Operations, documented
 from errata.client.steps import Pause, Result, Step, Steps
 
@@ -49,7 +49,7 @@ class Errata(ClientState[grpc.Channel]):
     rag_serves = _method(Operations.rag_serves)
 
     def close(self) -> None:
-        """Closes the channels that this client opened; calls in other threads end with CANCELLED."""
+        """Closes the channels that this client opened; calls in other threads raise ClosedError."""
         for channel in self._connections.closed():
             channel.close()
 
@@ -88,6 +88,11 @@ class Errata(ClientState[grpc.Channel]):
             response: Message = call(step.request, timeout=step.timeout_s, metadata=self._settings.metadata)
         except grpc.RpcError as error:
             raise self._connections.error_of(step.method, error) from error
+        except ValueError:
+            # gRPC says so of a channel that another thread closed a moment ago.
+            if self._connections.until_closed.is_set():
+                raise ClosedError from None
+            raise
         return response
 
     @staticmethod
