@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from rag_service.snapshot_errors import DirectoryInUseError
-from rag_service.snapshot_keeper import LAST_BOOKMARK_S_MAX
+from rag_service.snapshot.errors import DirectoryInUseError
+from rag_service.snapshot.keeper import LAST_BOOKMARK_S_MAX
 from tests.rag_service.manual_clock import until
-from tests.rag_service.snapshot_keeping import Keeping, keeping, saved_header, saved_revision
+from tests.rag_service.snapshot.keeping import Keeping, keeping, saved_header, saved_revision
 
 DELAY_S = 5.0
 RETRY_S = 60.0

@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.rag_service.scripted_learner import ToyStore
-from tests.rag_service.snapshot_keeping import keeping
+from tests.rag_service.snapshot.keeping import keeping
 
 EXAMPLE_COUNT = 300
 TEXT = "a question that takes some room " * 20

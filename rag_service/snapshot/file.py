@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from errata.snapshot.v1 import snapshot_pb2
-from rag_service.snapshot_errors import SnapshotDamagedError, SnapshotForeignError
+from rag_service.snapshot.errors import SnapshotDamagedError, SnapshotForeignError
 
 FORMAT_VERSION: Final = 1
 """Changes with the sections, with what stands in them, and with the rules that make facets of an example."""

@@ -14,12 +14,12 @@ from errata.v1.learner_pb2 import WATCH_RESET_REASON_STORE_CHANGED as STORE_CHAN
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
 from rag_service.embedders import Embedders
 from rag_service.reconnect import Reconnect
-from rag_service.snapshot_directory import SnapshotDirectory
+from rag_service.snapshot.directory import SnapshotDirectory
 from rag_service.subscriber import Subscriber
 from tests.rag_service.following import Builder
 from tests.rag_service.manual_clock import until
 from tests.rag_service.scripted_learner import ScriptedLearner, Stream, ToyStore, low, reset, scripted_learner
-from tests.rag_service.snapshot_keeping import Keeping, keeping, saved_revision
+from tests.rag_service.snapshot.keeping import Keeping, keeping, saved_revision
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from rag_service.snapshot_errors import SnapshotDamagedError
+from rag_service.snapshot.errors import SnapshotDamagedError
 
 SNAPSHOT_ID_BYTES: Final = 16
 

@@ -16,10 +16,10 @@ from rag_service.errors import RagError
 from rag_service.index import ExampleIndex
 from rag_service.mirror import QueryEmbedder, Replica, Source
 from rag_service.read_your_writes import Epochs
-from rag_service.snapshot_directory import SnapshotDirectory
-from rag_service.snapshot_errors import SnapshotForeignError
-from rag_service.snapshot_file import SnapshotFile
-from rag_service.snapshot_sections import filled_index
+from rag_service.snapshot.directory import SnapshotDirectory
+from rag_service.snapshot.errors import SnapshotForeignError
+from rag_service.snapshot.file import SnapshotFile
+from rag_service.snapshot.sections import filled_index
 
 Result = TypeVar("Result")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from tests.rag_service.snapshot_churn import EXAMPLE_COUNT, churn
-from tests.rag_service.snapshot_keeping import keeping, saved_revision
+from tests.rag_service.snapshot.churn import EXAMPLE_COUNT, churn
+from tests.rag_service.snapshot.keeping import keeping, saved_revision
 
 KILLS = 10
 CHURN_S_MAX = 0.3
@@ -24,7 +24,7 @@ CHURN_S_MAX = 0.3
 @contextmanager
 def churning(path: Path) -> Iterator[tuple[ForkServerProcess, Connection]]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.rag_service.snapshot_churn"])
+    context.set_forkserver_preload(["tests.rag_service.snapshot.churn"])
     heard, said = context.Pipe(duplex=False)
     process = context.Process(target=churn, args=(path, said))
     process.start()

@@ -21,8 +21,8 @@ from rag_service.index_errors import IndexFullError
 from rag_service.row_columns import RowColumns
 from rag_service.row_lists import Facet
 from rag_service.rows import Rows
-from rag_service.snapshot_errors import SnapshotDamagedError, SnapshotForeignError
-from rag_service.snapshot_file import Buffer, Section, SnapshotFile
+from rag_service.snapshot.errors import SnapshotDamagedError, SnapshotForeignError
+from rag_service.snapshot.file import Buffer, Section, SnapshotFile
 
 PIECE_ROWS: Final = 512
 """Rows of a piece."""

@@ -7,7 +7,7 @@ import pytest
 from errata.v1 import rag_pb2
 from tests.block_events import correction
 from tests.e2e.services import free_address, learner_on, metrics_of, rag_of, until
-from tests.rag_service.snapshot_keeping import saved_revision
+from tests.rag_service.snapshot.keeping import saved_revision
 
 pytestmark = pytest.mark.slow
 

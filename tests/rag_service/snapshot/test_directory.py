@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from rag_service.snapshot_deletions import DeletionLog
-from rag_service.snapshot_directory import SnapshotDirectory
-from rag_service.snapshot_errors import DirectoryInUseError
+from rag_service.snapshot.deletions import DeletionLog
+from rag_service.snapshot.directory import SnapshotDirectory
+from rag_service.snapshot.errors import DirectoryInUseError
 
 FIRST, SECOND = b"1" * 16, b"2" * 16
 

@@ -10,10 +10,10 @@ from structlog.typing import EventDict
 
 from errata.v1 import rag_pb2
 from rag_service.read_your_writes import Epochs, Verdict, decode
-from rag_service.snapshot_deletions import DeletionLog
+from rag_service.snapshot.deletions import DeletionLog
 from tests.rag_service.following import Builder
 from tests.rag_service.scripted_learner import ToyEmbedder, ToyStore
-from tests.rag_service.snapshot_keeping import WALL_US, keeping, saved_header, saved_revision
+from tests.rag_service.snapshot.keeping import WALL_US, keeping, saved_header, saved_revision
 
 STALE, LIVE = rag_pb2.INDEX_STATE_STALE, rag_pb2.INDEX_STATE_LIVE
 

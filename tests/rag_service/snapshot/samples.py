@@ -7,8 +7,8 @@ from errata.snapshot.v1 import snapshot_pb2
 from errata.v1 import learner_pb2
 from rag_service.held_state import HeldState
 from rag_service.index import ExampleIndex
-from rag_service.snapshot_file import SnapshotFile, write_file
-from rag_service.snapshot_sections import filled_index, sections_of
+from rag_service.snapshot.file import SnapshotFile, write_file
+from rag_service.snapshot.sections import filled_index, sections_of
 
 
 def small_index(dimension: int) -> ExampleIndex:

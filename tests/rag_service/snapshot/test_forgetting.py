@@ -13,11 +13,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from errata.v1 import rag_pb2
-from rag_service.snapshot_directory import SnapshotDirectory
+from rag_service.snapshot.directory import SnapshotDirectory
 from tests.rag_service.following import Builder
 from tests.rag_service.manual_clock import until
 from tests.rag_service.scripted_learner import ToyStore
-from tests.rag_service.snapshot_keeping import Keeping, keeping, saved_header, saved_revision
+from tests.rag_service.snapshot.keeping import Keeping, keeping, saved_header, saved_revision
 
 DELAY_S = 5.0
 

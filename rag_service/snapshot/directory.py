@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from errata.serving.logs import get_logger
-from rag_service.snapshot_deletions import DeletionLog
-from rag_service.snapshot_errors import DirectoryInUseError
-from rag_service.snapshot_file import SnapshotFile
+from rag_service.snapshot.deletions import DeletionLog
+from rag_service.snapshot.errors import DirectoryInUseError
+from rag_service.snapshot.file import SnapshotFile
 
 _LOCK: Final = "lock"
 _SNAPSHOT: Final = "snapshot"

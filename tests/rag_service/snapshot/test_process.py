@@ -13,10 +13,10 @@ import pytest
 
 from errata.v1 import rag_pb2
 from errata.v1.rag_pb2_grpc import RagServiceStub
-from rag_service.snapshot_errors import SnapshotDamagedError
+from rag_service.snapshot.errors import SnapshotDamagedError
 from scripts.processes import Process, start
 from tests.rag_service.scripted_learner import ScriptedLearner, Stream, ToyStore, scripted_learner
-from tests.rag_service.snapshot_keeping import saved_revision
+from tests.rag_service.snapshot.keeping import saved_revision
 from tests.rag_service.test_main import SPEC, RealEmbedder
 
 NOBODY = "127.0.0.1:9"

@@ -15,10 +15,10 @@ from rag_service.embedders import Embedders
 from rag_service.mirror import Mirror, Replica, Source
 from rag_service.progress import Progress
 from rag_service.read_your_writes import Epochs
-from rag_service.snapshot_directory import SnapshotDirectory
-from rag_service.snapshot_file import SnapshotFile
-from rag_service.snapshot_keeper import SnapshotKeeper
-from rag_service.snapshot_start import read_replica
+from rag_service.snapshot.directory import SnapshotDirectory
+from rag_service.snapshot.file import SnapshotFile
+from rag_service.snapshot.keeper import SnapshotKeeper
+from rag_service.snapshot.start import read_replica
 from tests.rag_service.following import Builder, build_index, found_ids
 from tests.rag_service.manual_clock import ManualClock, until
 from tests.rag_service.scripted_learner import ToyEmbedder, ToyStore

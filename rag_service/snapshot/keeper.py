@@ -27,9 +27,9 @@ from typing import Final, TypeVar
 from errata.serving.logs import get_logger
 from rag_service.clock import Clock
 from rag_service.mirror import Mirror, Replica
-from rag_service.snapshot_capture import Capture, Point
-from rag_service.snapshot_directory import SnapshotDirectory
-from rag_service.snapshot_errors import SnapshotAbandonedError, SnapshotError
+from rag_service.snapshot.capture import Capture, Point
+from rag_service.snapshot.directory import SnapshotDirectory
+from rag_service.snapshot.errors import SnapshotAbandonedError, SnapshotError
 
 DELAY_S_MIN: Final = 5.0
 """From the first change that no snapshot has to the one that has it."""

@@ -10,9 +10,9 @@ from errata.snapshot.v1 import snapshot_pb2
 from errata.v1 import learner_pb2
 from rag_service.held_state import HeldState
 from rag_service.mirror import Replica
-from rag_service.snapshot_deletions import SNAPSHOT_ID_BYTES
-from rag_service.snapshot_file import write_file
-from rag_service.snapshot_sections import sections_of
+from rag_service.snapshot.deletions import SNAPSHOT_ID_BYTES
+from rag_service.snapshot.file import write_file
+from rag_service.snapshot.sections import sections_of
 
 
 @dataclass(frozen=True, slots=True)

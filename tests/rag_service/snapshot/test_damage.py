@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from errata.snapshot.v1 import snapshot_pb2
 from rag_service.index import ExampleIndex
-from rag_service.snapshot_deletions import DeletionLog
-from rag_service.snapshot_errors import SnapshotDamagedError, SnapshotForeignError
-from rag_service.snapshot_file import SnapshotFile
+from rag_service.snapshot.deletions import DeletionLog
+from rag_service.snapshot.errors import SnapshotDamagedError, SnapshotForeignError
+from rag_service.snapshot.file import SnapshotFile
 from tests.rag_service.index_samples import put, unit
-from tests.rag_service.snapshot_samples import header_of, read, small_index, written
+from tests.rag_service.snapshot.samples import header_of, read, small_index, written
 
 ID = bytes(range(16))
 OTHER_ID = bytes(16)

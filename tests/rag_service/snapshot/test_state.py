@@ -14,13 +14,13 @@ from errata.v1.learner_pb2 import ExampleUpdate
 from rag_service.held_state import HeldState
 from rag_service.index import ExampleIndex, IndexQuery, encoded_key
 from rag_service.index_errors import IndexFullError
-from rag_service.snapshot_errors import SnapshotDamagedError, SnapshotForeignError
-from rag_service.snapshot_file import FORMAT_VERSION, SnapshotFile
-from rag_service.snapshot_sections import filled_index
+from rag_service.snapshot.errors import SnapshotDamagedError, SnapshotForeignError
+from rag_service.snapshot.file import FORMAT_VERSION, SnapshotFile
+from rag_service.snapshot.sections import filled_index
 from rag_service.updates import Put, read_updates
 from tests.rag_service.index_oracle import Oracle
 from tests.rag_service.index_samples import delete, found_ids, put, unit, vector
-from tests.rag_service.snapshot_samples import header_of, read, small_index, written, written_held
+from tests.rag_service.snapshot.samples import header_of, read, small_index, written, written_held
 from tests.rag_service.test_index_exact import assert_same, assert_same_state, changes, queries
 from tests.rag_service.versioned_examples import DIMENSION, QUERY, torn_hits, version_of, versions
 
