@@ -37,9 +37,8 @@ from errata.v1 import learner_pb2
 from learner_service.analyzer.analyzer import Analyzer
 from learner_service.analyzer.directories import LogDirectory
 from learner_service.analyzer.metrics import AnalyzerMetrics
-from learner_service.backfill import Backfills
-from learner_service.backfill_feed import BackfillFeed
-from learner_service.backoff import ExponentialBackoff
+from learner_service.backfill.calls import Backfills
+from learner_service.backfill.feed import BackfillFeed
 from learner_service.change_feed import ChangeFeed, EmbedderIdentity
 from learner_service.clock import MonotonicClock
 from learner_service.config import LearnerConfig, parse
@@ -49,14 +48,15 @@ from learner_service.keys import BlockKey
 from learner_service.learner_metrics import LearnerMetrics, ReconcileMetrics
 from learner_service.learning import Learning
 from learner_service.maintenance import DeletionLimits, Maintenance
-from learner_service.queue_metrics import QueueMetrics
 from learner_service.reconciler import Reconciler
 from learner_service.recorder import Recorder, record_events
 from learner_service.reembed import Reembedding
 from learner_service.service import STATUSES, Identity, LearnerServicer
 from learner_service.start import adopt_embedder, adopt_policy, adopt_redaction
-from learner_service.store import Store
-from learner_service.workqueue import WorkQueue
+from learner_service.store.store import Store
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import WorkQueue
 
 SWITCH_INTERVAL_S = 0.0005
 """LMDB's calls give up the interpreter lock, and getting it back from a thread that computes takes as long as

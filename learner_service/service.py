@@ -32,7 +32,7 @@ from errata.v1 import learner_pb2 as pb
 from errata.v1.block_pb2 import BlockLog
 from errata.v1.example_pb2 import Example
 from learner_service.analyzer.following import FileStatus
-from learner_service.backfill import BackfillNotFoundError, Backfills, TooManyBackfillsError
+from learner_service.backfill.calls import BackfillNotFoundError, Backfills, TooManyBackfillsError
 from learner_service.change_feed import ChangeFeed, EmbedderIdentity, WatchOptions
 from learner_service.derive import Policy
 from learner_service.errors import (
@@ -47,9 +47,9 @@ from learner_service.keys import BlockKey
 from learner_service.learning import Learning
 from learner_service.projection import block_log, block_state
 from learner_service.recorder import Recorder
-from learner_service.store import Store
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Store
 from learner_service.tokens import decode_page_token, encode_page_token, state_token
-from learner_service.transactions import ReadTransaction
 from learner_service.validation import check_request_events
 
 T = TypeVar("T")

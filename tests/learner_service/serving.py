@@ -10,7 +10,7 @@ from errata.v1 import learner_pb2 as pb
 from errata.v1.block_pb2 import BlockEvent
 from errata.v1.token_pb2 import StateToken
 from learner_service.analyzer.following import FileStatus
-from learner_service.backfill import Backfills
+from learner_service.backfill.calls import Backfills
 from learner_service.change_feed import ChangeFeed
 from learner_service.service import Identity, LearnerServicer
 from tests.learner_service.learning_parts import IDENTITY, Parts

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from errata.store.v1.store_pb2 import BlockRecord
 from errata.v1.learner_pb2 import BackfillRequest
-from learner_service.backfill_rows import PASSED_ROWS_MAX, Range, Reconciled, has_ended
-from learner_service.integrity import problems
+from learner_service.backfill.rows import PASSED_ROWS_MAX, Range, Reconciled, has_ended
 from learner_service.keys import BlockKey
-from learner_service.transactions import WriteTransaction
+from learner_service.store.integrity import problems
+from learner_service.store.write_transaction import WriteTransaction
 from tests.model.memory_tables import empty_tables
 
 NAMESPACES = ("", "team-a", "team-b")

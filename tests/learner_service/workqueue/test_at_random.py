@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from learner_service.backoff import ExponentialBackoff
-from learner_service.lanes import LIVE_KEYS_IN_A_ROW_MAX, Lane
-from learner_service.queue_metrics import QueueMetrics
-from learner_service.workqueue import QueueShutDownError, WorkQueue
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.lanes import LIVE_KEYS_IN_A_ROW_MAX, Lane
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import QueueShutDownError, WorkQueue
 from tests.learner_service.manual_clock import ManualClock
 
 KEY_COUNT = 24

@@ -12,14 +12,14 @@ from structlog.testing import capture_logs
 from errata.embedding import EmbedderRejectedError, EmbedderUnavailableError
 from errata.serving.fields import InvalidFieldError, TooLargeError
 from errata.v1.learner_pb2 import BackfillRequest, BackfillResponse, GetBackfillRequest
-from learner_service.backfill import RUNNING_MAX, BackfillNotFoundError, TooManyBackfillsError
-from learner_service.backfill_feed import PART_KEYS
+from learner_service.backfill.calls import RUNNING_MAX, BackfillNotFoundError, TooManyBackfillsError
+from learner_service.backfill.feed import PART_KEYS
 from learner_service.forgetting import forget
 from learner_service.learner_metrics import ReconcileMetrics
 from learner_service.maintenance import BACKFILLS_KEPT_MAX, BACKFILLS_KEPT_S, DeletionLimits, Maintenance
 from learner_service.service import BACKFILL_NAMESPACES_MAX
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.block_events import ran
 from tests.learner_service.backfilling import Filled, numbered, remove_all_pending, run, until
 from tests.learner_service.conftest import GIB, ManualClock

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from learner_service.clock import Clock
-from learner_service.lanes import Lane
+from learner_service.workqueue.lanes import Lane
 
 K = TypeVar("K", bound=Hashable)
 

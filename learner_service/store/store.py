@@ -31,10 +31,12 @@ import lmdb
 
 from errata.serving.logs import get_logger
 from learner_service.errors import StoreCorruptError, StoreError, StoreFullError
-from learner_service.integrity import problems
-from learner_service.resize_gate import ResizeGate
-from learner_service.store_directory import check_file_system, is_full, lock, make_directory
-from learner_service.transactions import TABLES, ReadTransaction, WriteTransaction
+from learner_service.store.directory import check_file_system, is_full, lock, make_directory
+from learner_service.store.integrity import problems
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.resize_gate import ResizeGate
+from learner_service.store.tables import TABLES
+from learner_service.store.write_transaction import WriteTransaction
 
 T = TypeVar("T")
 Mutation = Callable[[WriteTransaction], T]

@@ -15,13 +15,13 @@ from functools import partial
 from typing import Final
 
 from errata.serving.logs import get_logger
-from learner_service.backfill import BackfillNotFoundError, counted_progress
+from learner_service.backfill.calls import BackfillNotFoundError, counted_progress
 from learner_service.clock import Clock
 from learner_service.errors import StoreFullError
 from learner_service.keys import BlockKey
 from learner_service.reconciler import Settled, Superseded
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from learner_service.waiting import comes_within
 
 WINDOW_KEYS: Final = 1_000

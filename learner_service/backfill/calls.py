@@ -1,6 +1,6 @@
 """Backfills as clients ask for them: beginning one, and saying how far it has come.
 
-The work itself is fed by `backfill_feed.py`, what is done is counted by `backfill_rows.py`.
+The work itself is fed by `feed.py`, what is done is counted by `rows.py`.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ from typing import Final
 
 from errata.serving.fields import InvalidFieldError
 from errata.v1.learner_pb2 import BackfillRequest, GetBackfillResponse
-from learner_service.backfill_rows import Range, range_of
+from learner_service.backfill.rows import Range, range_of
 from learner_service.errors import LearnerError
-from learner_service.store import Store
-from learner_service.transactions import ReadTransaction, WriteTransaction
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 RUNNING_MAX: Final = 32
 """Backfills that run at once: each block that changes is looked up in the range of every one of them."""

@@ -1,4 +1,4 @@
-"""Checks a whole store against its invariants; see `transactions.py` for their list.
+"""Checks a whole store against its invariants; see `write_transaction.py` for their list.
 
 Reads every row, so that every checksum is checked too. For operators, tests, and the hour after a crash.
 """
@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 from errata.v1.learner_pb2 import ExampleUpdate
-from learner_service.backfill_rows import cursor_us, has_ended
+from learner_service.backfill.rows import cursor_us, has_ended
 from learner_service.keys import BlockKey
-from learner_service.transactions import ReadTransaction, Tally
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.rows import Tally
 
 
 def problems(transaction: ReadTransaction) -> Iterator[str]:

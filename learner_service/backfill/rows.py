@@ -8,7 +8,7 @@ Rows, in the table `backfills`, with an ID never holding the bytes 0 and 1:
     ID -> BackfillRecord
     ID ‖ 0 ‖ modified time -> nothing, for each block above the cursor that is done
 
-Invariants of a running backfill, which `integrity.py` checks:
+Invariants of a running backfill, which `store/integrity.py` checks:
     every block of the range below the cursor is done;
     a row of a done block stands for a block of the range above the cursor;
     matched = done + the blocks of the range that are not done: in any state, the first follows from the rest.
@@ -16,16 +16,13 @@ Invariants of a running backfill, which `integrity.py` checks:
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from errata.store.v1.store_pb2 import BackfillRecord
 from errata.v1.learner_pb2 import BackfillRequest
 from learner_service.keys import BlockKey
+from learner_service.store.tables import Table
 from learner_service.u64 import decode_u64, encode_u64
-
-if TYPE_CHECKING:
-    # The transactions hand out what is here.
-    from learner_service.transactions import Table
 
 PASSED_ROWS_MAX: Final = 1_000
 """Rows that the cursor passes in one transaction. Those left over are passed by the next."""

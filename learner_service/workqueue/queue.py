@@ -36,12 +36,12 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
-from learner_service.backoff import ExponentialBackoff
 from learner_service.clock import Clock
-from learner_service.delayed_keys import DelayedKeys
-from learner_service.lanes import Lane, Lanes
-from learner_service.queue_metrics import OneQueueMetrics, QueueMetrics
-from learner_service.waiting_line import WaitingLine
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.delayed_keys import DelayedKeys
+from learner_service.workqueue.lanes import Lane, Lanes
+from learner_service.workqueue.metrics import OneQueueMetrics, QueueMetrics
+from learner_service.workqueue.waiting_line import WaitingLine
 
 K = TypeVar("K", bound=Hashable)
 

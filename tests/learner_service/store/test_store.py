@@ -13,9 +13,10 @@ import pytest
 from errata.store.v1.store_pb2 import BlockRecord, PendingRecord
 from learner_service.errors import StoreCorruptError, StoreError, StoreFullError
 from learner_service.keys import BlockKey
-from learner_service.store import Commit, Store
-from learner_service.store_directory import check_file_system, file_system_of
-from learner_service.transactions import Tally, WriteTransaction
+from learner_service.store.directory import check_file_system, file_system_of
+from learner_service.store.rows import Tally
+from learner_service.store.store import Commit, Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.learner_service.conftest import GIB, ManualClock
 from tests.learner_service.samples import delete, put
 
@@ -250,7 +251,7 @@ import resource, signal, sys
 from pathlib import Path
 from learner_service.errors import StoreFullError
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.samples import delete, put
 
 def opened(directory, on_io_error):
@@ -315,7 +316,7 @@ def test_a_second_process_is_refused(store: Store, store_dir: Path) -> None:
 import sys
 from pathlib import Path
 from learner_service.errors import StoreError
-from learner_service.store import Store
+from learner_service.store.store import Store
 try:
     Store.open(Path({str(store_dir)!r}), clock_us=lambda: 0, bytes_max=1 << 30)
 except StoreError as error:

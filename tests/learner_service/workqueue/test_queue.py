@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from prometheus_client import CollectorRegistry
 
-from learner_service.backoff import ExponentialBackoff
 from learner_service.clock import Clock, MonotonicClock
-from learner_service.lanes import LIVE_KEYS_IN_A_ROW_MAX, Lane
-from learner_service.queue_metrics import QueueMetrics
-from learner_service.workqueue import NotProcessingError, QueueShutDownError, WorkQueue
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.lanes import LIVE_KEYS_IN_A_ROW_MAX, Lane
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import NotProcessingError, QueueShutDownError, WorkQueue
 from tests.learner_service.manual_clock import ManualClock
 
 ShutDown = Callable[[WorkQueue[str]], Awaitable[None]]

@@ -1,9 +1,9 @@
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from learner_service.backoff import ExponentialBackoff
-from learner_service.queue_metrics import QueueMetrics
-from learner_service.workqueue import WorkQueue
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import WorkQueue
 from tests.learner_service.manual_clock import ManualClock
 
 

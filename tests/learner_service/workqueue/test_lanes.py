@@ -1,6 +1,6 @@
 import pytest
 
-from learner_service.lanes import Lane, Lanes
+from learner_service.workqueue.lanes import Lane, Lanes
 
 
 def test_a_key_stands_in_one_lane_and_is_put_there_once() -> None:

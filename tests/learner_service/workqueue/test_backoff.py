@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from learner_service.backoff import ExponentialBackoff
+from learner_service.workqueue.backoff import ExponentialBackoff
 
 
 def test_the_wait_doubles_with_each_failure_of_a_key() -> None:
