@@ -44,6 +44,7 @@ from learner_service.clock import MonotonicClock
 from learner_service.config import LearnerConfig, parse
 from learner_service.derive import Policy
 from learner_service.errors import StoreError
+from learner_service.inspection import Identity, Inspection
 from learner_service.keys import BlockKey
 from learner_service.learner_metrics import LearnerMetrics, ReconcileMetrics
 from learner_service.learning import Learning
@@ -51,7 +52,7 @@ from learner_service.maintenance import DeletionLimits, Maintenance
 from learner_service.reconciler import Reconciler
 from learner_service.recorder import Recorder, record_events
 from learner_service.reembed import Reembedding
-from learner_service.service import STATUSES, Identity, LearnerServicer
+from learner_service.service import STATUSES, LearnerServicer
 from learner_service.start import adopt_embedder, adopt_policy, adopt_redaction
 from learner_service.store.store import Store
 from learner_service.workqueue.backoff import ExponentialBackoff
@@ -125,6 +126,18 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
             meter=analyzer_metrics,
         )
         analyzer_metrics.show_lag(analyzer.lag)
+        inspection = Inspection(
+            store=store,
+            feed=feed,
+            logs=analyzer,
+            identity=Identity(
+                version=importlib.metadata.version("errata"),
+                policy=policy,
+                embedder=identity,
+                started_us=started_us,
+            ),
+            wall_us=_wall_us,
+        )
         server = GrpcServer(
             services=[
                 Service(
@@ -135,13 +148,7 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
                         learning=learning,
                         backfills=Backfills(store, backfill_feed.wake),
                         feed=feed,
-                        logs=analyzer,
-                        identity=Identity(
-                            version=importlib.metadata.version("errata"),
-                            policy=policy,
-                            embedder=identity,
-                            started_us=started_us,
-                        ),
+                        inspection=inspection,
                         wall_us=_wall_us,
                     ),
                 )
