@@ -228,7 +228,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
 }
 """By the name of the field in the configuration of a service."""
 
-TOOL_VARIABLES: Final = frozenset({"ERRATA_RAG"})
+TOOL_VARIABLES: Final = frozenset({"ERRATA_RAG", "ERRATA_SESSION"})
 """Variables of the command `errata` that no service reads."""
 
 # For a Service whose name begins with "errata", Kubernetes puts these into every container of its namespace.
