@@ -10,8 +10,8 @@ import grpc
 
 from errata.cli.failures import Peer, command_error
 from errata.cli.shared_options import Chosen
+from errata.client.channels import channel_options
 from errata.serving.addresses import Address
-from errata.serving.channel import channel_options
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
 from errata.v1.rag_pb2_grpc import RagServiceStub
 

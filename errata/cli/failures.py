@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # the package ships no types
-from grpc_status import rpc_status  # type: ignore[import-untyped]  # the package ships no types
 
 from errata.cli.exit_codes import CommandError, ExitCode
 from errata.cli.shared_options import Chosen
 from errata.cli.times import length
+from errata.client.errors import Failure
 from errata.serving.addresses import Address
-
-_PREFIX: Final = "ERROR_REASON_"
 
 
 class Peer(enum.Enum):
@@ -38,25 +35,14 @@ class Peer(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """How a call failed, as far as the service said."""
-
-    code: grpc.StatusCode
-    message: str
-    reason: str
-    """Name of an ErrorReason without its prefix; empty when the status carries none."""
-    metadata: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class _Explained:
     """What to tell, and how to end."""
 
     exit_code: ExitCode
-    tell: Callable[[Failed, Peer], str]
+    tell: Callable[[Failure, Peer], str]
 
 
-def _in(failed: Failed, key: str) -> str:
+def _in(failed: Failure, key: str) -> str:
     return failed.metadata.get(key, "?")
 
 
@@ -190,7 +176,7 @@ def command_error(error: grpc.RpcError, peer: Peer, chosen: Chosen) -> CommandEr
         peer: who was called.
         chosen: where, and how long was waited.
     """
-    failed = failed_of(error)
+    failed = Failure.of(error, method="", target=str(peer.address(chosen)))
     explained = REASONS.get(failed.reason)
     if explained is not None:
         return CommandError(
@@ -202,20 +188,7 @@ def command_error(error: grpc.RpcError, peer: Peer, chosen: Chosen) -> CommandEr
     return _without_reason(failed, peer, chosen)
 
 
-def failed_of(error: grpc.RpcError) -> Failed:
-    """What the service said of a failed call."""
-    # The stubs do not know that what is raised is the call itself.
-    code: grpc.StatusCode = getattr(error, "code")()  # noqa: B009 - see above
-    message: str = getattr(error, "details")() or ""  # noqa: B009 - see above
-    status = rpc_status.from_call(error)
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status is not None else ():
-        if detail.Unpack(info):
-            return Failed(code, message, info.reason.removeprefix(_PREFIX), dict(info.metadata))
-    return Failed(code, message, "", {})
-
-
-def _without_reason(failed: Failed, peer: Peer, chosen: Chosen) -> CommandError:
+def _without_reason(failed: Failure, peer: Peer, chosen: Chosen) -> CommandError:
     where = peer.address(chosen)
     match failed.code:
         case grpc.StatusCode.UNAVAILABLE:

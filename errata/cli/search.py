@@ -20,10 +20,16 @@ from errata.cli.printing import print_json, print_text, print_verbatim, remark
 from errata.cli.reading import read_labels, read_moment, read_token, reads, reads_all, text_of
 from errata.cli.shared_options import Chosen, Command
 from errata.cli.times import length, local_now, since
+from errata.client.answers import Match
+from errata.client.few_shot import few_shot_section
+from errata.client.token_count import estimate_tokens
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, Doc
 from errata.v1.rag_pb2 import SearchRequest, SearchResponse, SearchResult
 
 _MARKDOWN: Final = (".md", ".markdown")
+_LIMIT: Final = 3
+_PROMPT_LIMIT: Final = 20
+"""The tokens are the bound there; more examples than these seldom help."""
 
 _HELP: Final = """Finds what people ran for a question like yours, best first.
 
@@ -35,12 +41,14 @@ Examples:
   errata search what is listening on port 80
   errata search runbook.md --cursor 42
   errata search 'restart nginx' --limit 10 --min-score 0.6 --language bash
+  errata search 'restart nginx' --prompt 1000 >> prompt.md
   errata search 'restart nginx' --json | jq -r '.results[0].example.answer[0].contents'
 
 The score is the cosine of the angle between the question asked and the one that was learned from: 1 is the
 same. In a shell with the hook (errata shell-hook), the best answer counts as proposed for what you run next.
 
-With --json: the SearchResponse; its token makes another search see at least the same state."""
+With --json: the SearchResponse; its token makes another search see at least the same state. With --prompt
+too: {"prompt": ..., "tokens": an estimate that is rather too high}."""
 
 
 @click.command(cls=Command, help=_HELP, short_help="Finds what people ran for a question like yours")
@@ -48,7 +56,19 @@ With --json: the SearchResponse; its token makes another search see at least the
 @click.option(
     "--cursor", type=click.IntRange(min=1), metavar="LINE", help="Where the cursor is in NOTEBOOK.md."
 )
-@click.option("--limit", type=click.IntRange(1, 100), default=3, show_default=True, metavar="N")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    help="At most this many. [default: 3; with --prompt 20]",
+)
+@click.option(
+    "--prompt",
+    "prompt_tokens",
+    type=click.IntRange(min=1),
+    metavar="TOKENS",
+    help="Print the best that fit as a section of a prompt, and nothing else.",
+)
 @click.option("--min-score", type=click.FloatRange(-1, 1), metavar="X", help="Leave out what scores less.")
 @click.option(
     "--label",
@@ -86,7 +106,8 @@ def search(
     *,
     words: Sequence[str],
     cursor: int | None,
-    limit: int,
+    limit: int | None,
+    prompt_tokens: int | None,
     min_score: float | None,
     labels: Mapping[str, str],
     languages: Sequence[str],
@@ -97,7 +118,10 @@ def search(
 ) -> None:
     """See the help text."""
     request = SearchRequest(
-        limit=limit, diversity=diversity, min_score=min_score, per_question_limit=per_question
+        limit=limit or (_LIMIT if prompt_tokens is None else _PROMPT_LIMIT),
+        diversity=diversity,
+        min_score=min_score,
+        per_question_limit=per_question,
     )
     _ask(request, words, cursor)
     request.filter.namespaces.extend(chosen.namespaces)
@@ -110,6 +134,9 @@ def search(
         request.max_wait.FromMicroseconds(round(chosen.timeout_s * 1_000_000))
     with rag_of(chosen) as rag:
         response = rag.Search(request, timeout=chosen.timeout_s)
+    if prompt_tokens is not None:
+        _print_prompt(response, prompt_tokens, as_json=chosen.as_json)
+        return
     if chosen.as_json:
         print_json(to_json(response))
         return
@@ -143,6 +170,16 @@ def _notebook(path: Path, cursor: int | None) -> tuple[Doc, int | None]:
         raise click.UsageError(f"{path} is not UTF-8: byte {error.start} is not; save it as UTF-8") from error
     notebook = read_notebook(text)
     return notebook.doc, None if cursor is None else notebook.index_at(cursor)
+
+
+def _print_prompt(response: SearchResponse, tokens_max: int, *, as_json: bool) -> None:
+    """Writes the examples as a section of a prompt; nothing when there are none, as callers append it."""
+    matches = [Match(result.example, result.score) for result in response.results]
+    section = few_shot_section(matches, max_tokens=tokens_max)
+    if as_json:
+        print_json({"prompt": section, "tokens": estimate_tokens(section)})
+    else:
+        click.echo(section, nl=False)
 
 
 def _show(response: SearchResponse) -> None:
