@@ -30,7 +30,8 @@ KINDS = ("first", "second", "whole")
 def of_length(rows: NDArray[np.float64], length: float = 1.0) -> Vectors:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     rows = np.where(lengths > 0, rows, 1.0)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True) * length).astype(np.float32)
+    unit: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True) * length).astype(np.float32)
+    return unit
 
 
 def unchanged(_columns: Columns, _query: Query) -> None:
