@@ -85,6 +85,20 @@ async def test_a_cancelled_task_cancels_its_call_and_stays_cancelled(services: S
         assert await asyncio.to_thread(hangs.over.wait, 10)
 
 
+async def test_a_task_that_is_cancelled_while_its_client_is_closed_is_cancelled(
+    services: ScriptedServices,
+) -> None:
+    hangs = Hangs()
+    services.plays("Search", hangs)
+    client = AsyncErrata(rag=services.address)
+    searching = asyncio.create_task(client.search("x", deadline_s=30))
+    assert await asyncio.to_thread(hangs.begun.wait, 10)
+    searching.cancel()
+    await client.close()
+    with pytest.raises(asyncio.CancelledError):
+        await searching
+
+
 def test_a_client_that_was_used_before_a_fork_is_refused_after_it(services: ScriptedServices) -> None:
     services.plays("GetStatus", GetStatusResponse(version="7"))
     command = [sys.executable, "-W", "ignore", "-c", FORKING, services.address]
