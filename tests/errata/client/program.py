@@ -7,11 +7,14 @@ Everything is asserted; writes the versions that it ran with. Imports the client
 
 import asyncio
 import sys
+from contextlib import aclosing
 from importlib.metadata import version
 
 from errata.client import (
     AsyncErrata,
+    CaughtUp,
     Errata,
+    ExamplePut,
     InvalidRequestError,
     NotFoundError,
     Settings,
@@ -73,6 +76,10 @@ async def with_asyncio(learner: str, rag: str) -> None:
             check(error.metadata == {"block_id": "nobody"}, "the block is named")
         else:
             sys.exit("a block that nobody recorded was found")
+        async with aclosing(errata.watch()) as changes:
+            put = await anext(changes)
+            check(isinstance(put, ExamplePut) and put.example.id == proposal.block_id, "a watcher is told")
+            check(isinstance(await anext(changes), CaughtUp), "and told that it has all")
         ahead = StateToken.FromString(errata.token)
         ahead.revision += 1_000
         errata.remember(ahead.SerializeToString())

@@ -7,9 +7,10 @@ with scripted_services() as services, blocking(services.address) as client:
 """
 
 import asyncio
+import inspect
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc import (  # type: ignore[import-untyped]  # the package ships no types
     error_details_pb2,
     status_pb2,
@@ -76,7 +79,15 @@ class Hangs:
             self.over.wait(30)
 
 
-Step: TypeAlias = Message | Fails | Hangs
+@dataclass(frozen=True)
+class Streams:
+    """Sends messages, and then ends, fails or hangs."""
+
+    messages: Sequence[Message] = ()
+    then: Fails | Hangs | None = None
+
+
+Step: TypeAlias = Message | Fails | Hangs | Streams
 
 
 class ScriptedServices:
@@ -96,11 +107,7 @@ class ScriptedServices:
         self._steps[method].extend(steps)
 
     def play(self, method: str, request: Message, context: grpc.ServicerContext) -> Message:
-        with self._lock:
-            self.requests[method].append(request)
-            self.metadata.append(dict(context.invocation_metadata()))
-            steps = self._steps[method]
-            step = steps[0] if len(steps) == 1 else steps.pop(0)
+        step = self._next(method, request, context)
         if isinstance(step, Fails):
             step.end(context)
         if isinstance(step, Hangs):
@@ -109,6 +116,22 @@ class ScriptedServices:
         assert isinstance(step, Message)
         return step
 
+    def stream(self, method: str, request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+        step = self._next(method, request, context)
+        assert isinstance(step, Streams)
+        yield from step.messages
+        if isinstance(step.then, Fails):
+            step.then.end(context)
+        if isinstance(step.then, Hangs):
+            step.then.hang(context)
+
+    def _next(self, method: str, request: Message, context: grpc.ServicerContext) -> Step:
+        with self._lock:
+            self.requests[method].append(request)
+            self.metadata.append(dict(context.invocation_metadata()))
+            steps = self._steps[method]
+            return steps[0] if len(steps) == 1 else steps.pop(0)
+
 
 @contextmanager
 def scripted_services(address: str = "127.0.0.1:0") -> Iterator[ScriptedServices]:
@@ -116,11 +139,7 @@ def scripted_services(address: str = "127.0.0.1:0") -> Iterator[ScriptedServices
     with ThreadPoolExecutor(8) as workers:
         server = grpc.server(workers, options=[("grpc.so_reuseport", 0)])
         for name, descriptor in SERVICES.items():
-            handlers = {
-                method.name: _handler(services, method.name, method.input_type._concrete_class)
-                for method in descriptor.methods
-                if not method.server_streaming
-            }
+            handlers = {method.name: _handler(services, method) for method in descriptor.methods}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
         port = server.add_insecure_port(address)
         services.address = f"127.0.0.1:{port}"
@@ -131,15 +150,16 @@ def scripted_services(address: str = "127.0.0.1:0") -> Iterator[ScriptedServices
             server.stop(None).wait()
 
 
-def _handler(
-    services: ScriptedServices, method: str, request_class: type[Message]
-) -> "grpc.RpcMethodHandler[Any, Any]":
-    def play(request: Message, context: grpc.ServicerContext) -> Message:
-        return services.play(method, request, context)
-
-    return grpc.unary_unary_rpc_method_handler(
-        play,
-        request_deserializer=request_class.FromString,
+def _handler(services: ScriptedServices, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
+    made = (
+        grpc.unary_stream_rpc_method_handler
+        if method.server_streaming
+        else grpc.unary_unary_rpc_method_handler
+    )
+    play: Callable[..., Any] = services.stream if method.server_streaming else services.play
+    return made(
+        lambda request, context: play(method.name, request, context),
+        request_deserializer=GetMessageClass(method.input_type).FromString,
         response_serializer=lambda response: response.SerializeToString(),
     )
 
@@ -153,9 +173,21 @@ class InTurn:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._client, name)
-        if not asyncio.iscoroutinefunction(found):
+        if inspect.isasyncgenfunction(found):
+            return lambda *args, **options: self._one_by_one(found(*args, **options))
+        if not inspect.iscoroutinefunction(found):
             return found
         return lambda *args, **options: self._runner.run(found(*args, **options))
+
+    def _one_by_one(self, changes: AsyncGenerator[Any, None]) -> Iterator[Any]:
+        async def next_of() -> Any:
+            return await anext(changes)
+
+        try:
+            while True:
+                yield self._runner.run(next_of())
+        finally:
+            self._runner.run(changes.aclose())
 
 
 MakesClient: TypeAlias = Callable[..., Any]

@@ -4,13 +4,27 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
-from errata.client import AsyncErrata, Errata, Settings, code, document, prose
+from errata.client import (
+    AsyncErrata,
+    CaughtUp,
+    Change,
+    Errata,
+    ExampleDeleted,
+    ExamplePut,
+    Settings,
+    StartOver,
+    code,
+    document,
+    prose,
+)
 from errata.embedding import build_embedder
 from errata.v1.learner_pb2 import NOT_LEARNED_REASON_UNCHANGED, RECONCILE_OUTCOME_UNCHANGED
-from tests.e2e.services import Services, services_on
+from tests.e2e.services import Services, learner_on, services_on
 from tests.errata.client.scripted_services import MakesClient
 
 pytestmark = pytest.mark.slow
@@ -133,3 +147,59 @@ async def test_tasks_share_a_client_and_each_sees_what_it_wrote(addresses: tuple
                 assert answer.matches[0].block_id == recorded.block_id
 
         await asyncio.gather(*(work(worker) for worker in range(16)))
+
+
+def test_a_watcher_holds_what_the_learner_holds_and_resumes_where_it_stopped(
+    addresses: tuple[str, str], client_of: MakesClient
+) -> None:
+    with client_of(*addresses, namespace=f"watch-{client_of.__name__}") as client:
+        first = client.teach("q1", "a1")
+        held: dict[str, str] = {}
+        with closing(client.watch()) as changes:
+            token = apply(changes, held)
+            assert held == {first.block_id: "a1"}
+            second = client.teach("q2", "a2")
+            token = apply(changes, held)
+        client.forget(first.block_id)
+        client.teach("q2", "a3", block_id=second.block_id)
+        with closing(client.watch(token)) as changes:
+            token = apply(changes, held)
+        assert held == {second.block_id: "a3"}
+        # A token of other namespaces is answered with all that these hold.
+        with closing(client.watch(token, namespaces=["elsewhere"])) as changes:
+            apply(changes, held)
+        assert held == {}
+
+
+def apply(changes: Iterator[Change], held: dict[str, str]) -> bytes:
+    """Applies what comes until something came and nothing is missing; returns the token of that."""
+    is_changed = False
+    for change in changes:
+        match change:
+            case ExamplePut():
+                held[change.example.id] = change.example.answer[0].contents
+            case ExampleDeleted():
+                held.pop(change.id, None)
+            case StartOver():
+                assert change.reason_name == "FILTER_CHANGED"
+                held.clear()
+            case CaughtUp() if is_changed:
+                assert change.example_count == len(held)
+                return change.token
+        is_changed = is_changed or not isinstance(change, CaughtUp)
+    raise AssertionError("a watcher never ends")
+
+
+def test_a_watcher_outlives_its_learner(tmp_path: Path, client_of: MakesClient) -> None:
+    held: dict[str, str] = {}
+    with ExitStack() as open_still:
+        with learner_on(tmp_path / "store") as learner:
+            address = learner.process.address
+            client = open_still.enter_context(client_of(address))
+            changes = open_still.enter_context(closing(client.watch()))
+            client.teach("q1", "a1")
+            apply(changes, held)
+        with learner_on(tmp_path / "store", "--listen", address):
+            client.teach("q2", "a2")
+            apply(changes, held)
+    assert sorted(held.values()) == ["a1", "a2"]
