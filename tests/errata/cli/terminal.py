@@ -8,21 +8,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 ANSWER_S_MAX: Final = 30.0
 # So that the shell has job control.
-_TAKE_TERMINAL: Final = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+_TAKE_TERMINAL: Final = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 _PROMPT: Final = re.compile(rb"<(\d+)>\$ ")
 
 
 class Terminal:
     """Runs a shell whose prompt is `<N>$ `, N being the exit code of the last line."""
 
-    def __init__(self, command: list[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, command: list[str], environ: Mapping[str, str], folder: Path) -> None:
         self._command = command
+        self._folder = folder
         self._environ = dict(environ)
         self._written = b""
 
@@ -51,6 +55,7 @@ class Terminal:
             stdout=inner,
             stderr=inner,
             env=self._environ,
+            cwd=self._folder,
             start_new_session=True,
         )
         os.close(inner)
