@@ -21,7 +21,7 @@ from tests.errata.cli.terminal import Terminal
 pytestmark = pytest.mark.slow
 
 RC: Final = {
-    # With a hook of somebody else, which ends in a semicolon. The history keeps what begins with a space: that
+    # With a hook of somebody else that ends in a semicolon. The history keeps what begins with a space: that
     # such lines are not recorded is the hook's own doing.
     "bash": "PS1='<$?>$ '\nHISTCONTROL=\nPROMPT_COMMAND='true;'\n",
     "zsh": "PS1='<%?>$ '\nunsetopt zle prompt_cr prompt_sp\nsetopt interactive_comments\nHISTSIZE=100\n",
