@@ -45,6 +45,7 @@ from learner_service.clock import MonotonicClock
 from learner_service.config import LearnerConfig, parse
 from learner_service.derive import Policy
 from learner_service.errors import StoreError
+from learner_service.heaps import limit_heaps
 from learner_service.keys import BlockKey
 from learner_service.learner_metrics import LearnerMetrics, ReconcileMetrics
 from learner_service.learning import Learning
@@ -74,6 +75,7 @@ def main() -> None:
     config = parse(sys.argv[1:], os.environ)
     logs.configure_logs(config.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    limit_heaps()
     sys.exit(run(partial(serve, config)))
 
 
