@@ -39,7 +39,7 @@ Without --namespace, every namespace. With --json: backfillId, and the fields of
 run, matchedBlockCount. The exit code is 1 when learning from some block failed for good."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Learns again from everything since a time")
+@click.command(cls=Command, help=_HELP)
 @click.option(
     "--since",
     "since_time",

@@ -27,7 +27,7 @@ Without --namespace, the blocks of every namespace. With --json: {"blocks": [Blo
 there are more than --limit}."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Lists blocks, and what was learned from each")
+@click.command(cls=Command, help=_HELP)
 @click.option(
     "--reason",
     "reasons",

@@ -29,7 +29,7 @@ Without --namespace, the examples of every namespace. With --json: {"examples": 
 whether there are more than --limit}, without embeddings."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Lists what was learned")
+@click.command(cls=Command, help=_HELP)
 @click.option(
     "--label",
     "labels",

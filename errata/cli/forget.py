@@ -25,7 +25,7 @@ Examples:
 With --json: {"forgotten": [{"id": ..., and the ForgetExampleResponse}, ...]}."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Erases a block and its example for good")
+@click.command(cls=Command, help=_HELP)
 @click.argument("block_ids", nargs=-1, required=True, metavar="BLOCK...", callback=reads_all(read_block_ids))
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj

@@ -33,7 +33,6 @@ class Column:
     wrap: Wrap = "keep"
     """What happens where the terminal is too narrow: the cell is cut, is folded, or others are."""
     right: bool = False
-    style: str = ""
 
 
 def plain(text: str) -> str:
@@ -63,12 +62,12 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
-            style=column.style,
-            no_wrap=column.wrap != "fold",
-            overflow="ellipsis" if column.wrap == "cut" else "fold",
+            # Those that wrap are narrowed first; a cell that is cut says so itself.
+            no_wrap=column.wrap == "keep",
+            overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(_cell(column, cell)) for column, cell in zip(columns, row, strict=True)))
+        table.add_row(*(_cell(column, text) for column, text in zip(columns, row, strict=True)))
     _print_without_padding(table)
 
 
@@ -107,8 +106,10 @@ def remark(text: str) -> None:
     console.print(Text(plain(text), style="yellow"), soft_wrap=not console.is_terminal)
 
 
-def _cell(column: Column, text: str) -> str:
-    return plain(text) if column.wrap == "fold" else on_one_line(text)
+def _cell(column: Column, text: str) -> Text:
+    if column.wrap == "fold":
+        return Text(plain(text))
+    return Text(on_one_line(text), no_wrap=True, overflow="ellipsis" if column.wrap == "cut" else "fold")
 
 
 def _print_without_padding(table: Table) -> None:

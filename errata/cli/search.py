@@ -51,7 +51,7 @@ With --json: the SearchResponse; its token makes another search see at least the
 too: {"prompt": ..., "tokens": an estimate that is rather too high}."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Finds what people ran for a question like yours")
+@click.command(cls=Command, help=_HELP)
 @click.argument("words", nargs=-1, required=True, metavar="TEXT... | NOTEBOOK.md")
 @click.option(
     "--cursor", type=click.IntRange(min=1), metavar="LINE", help="Where the cursor is in NOTEBOOK.md."

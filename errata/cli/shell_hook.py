@@ -36,7 +36,7 @@ Recording happens in the background and never delays the prompt. Where it fails,
 `errata doctor` tells why."""
 
 
-@click.command("shell-hook", cls=Command, help=_HELP, short_help="Prints the hook for bash or zsh")
+@click.command("shell-hook", cls=Command, help=_HELP)
 @click.argument("shell", type=click.Choice(["bash", "zsh"]))
 @click.option(
     "--teach",

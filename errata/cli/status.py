@@ -26,7 +26,7 @@ With --json: {"learner": GetStatusResponse, "rag": GetIndexStatusResponse}; a se
 {"error": ...} instead. If one does not answer, the other is shown all the same, and the exit code is 3."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Shows the state of both services")
+@click.command(cls=Command, help=_HELP)
 @click.pass_obj
 def status(chosen: Chosen) -> int:
     """See the help text."""

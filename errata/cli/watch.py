@@ -43,7 +43,7 @@ ExampleKey, "revision": N}, {"bookmark": WatchBookmark}, which says that everyth
 {"reset": ...}, after which everything comes again. Embeddings are left out."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Shows changes of examples as they happen")
+@click.command(cls=Command, help=_HELP)
 @click.option("--all", "from_start", is_flag=True, help="Begin with everything there is.")
 @click.option(
     "--token", metavar="TOKEN", callback=reads(read_token), help="Begin after the token of a bookmark."

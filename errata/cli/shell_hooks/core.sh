@@ -29,11 +29,11 @@ __errata_typed() {
     *)
       if [[ $__errata_left -gt 0 && $((SECONDS - __errata_asked_s)) -lt 900 ]]; then
         __errata_left=$((__errata_left - 1))
-        # In the background of a shell of its own: no word about it, and nothing to wait for. Through a pipe:
-        # what is passed as an argument can be read by others.
+        # In the background of a shell of its own: no word about it, and nothing to wait for. With the time, as
+        # two of them may overtake each other. Through a pipe: others can read what is passed as an argument.
         (
           builtin printf '%s\0' "$__errata_question" "$__errata_id" "$__errata_found" "$1" "$2" "$PWD" \
-            "$__errata_mode" | command errata record --from-hook >/dev/null 2>&1 &
+            "${EPOCHREALTIME-$(command date +%s).0}" "$__errata_mode" | command nice errata record --from-hook >/dev/null 2>&1 &
         )
         if [[ $2 -eq 0 ]]; then __errata_left=0; fi
       fi

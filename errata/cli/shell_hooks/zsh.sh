@@ -1,4 +1,6 @@
 
+zmodload zsh/datetime 2>/dev/null
+
 # Sees each line as it was typed, comments too, whether or not the history keeps it.
 __errata_read() {
   __errata_line=${1%$'\n'}
