@@ -102,7 +102,7 @@ def called(
                 raise
             # What made it try again says more than that the time for another try was short.
             failed.add_note(f"tried {attempt_count} times")
-            raise failed from None
+            raise failed from failed.__cause__
         except (UnavailableError, RateLimitedError) as error:
             failed = error
             pause_s = uniform(0.0, min(PAUSE_S_MAX, PAUSE_S_FIRST * 2 ** (attempt_count - 1)))
