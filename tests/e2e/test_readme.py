@@ -1,5 +1,6 @@
 """The commands of the README, taken from its text and run as they stand, but for addresses and paths."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -38,9 +39,16 @@ class Services:
             "127.0.0.1:7412", self.rag.address
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where a client finds these services."""
+        return {**os.environ, "ERRATA_LEARNER": self.learner.address, "ERRATA_RAG": self.rag.address}
 
-def run(command: list[str], folder: Path) -> str:
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+def run(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
@@ -77,11 +85,20 @@ def test_the_log_that_the_readme_makes_is_learned_from(services: Services) -> No
 
 
 def test_the_python_example_prints_what_was_just_learned(services: Services, tmp_path: Path) -> None:
-    (example,) = blocks("python")
-    program = tmp_path / "example.py"
-    program.write_text(services.here(example))
-    printed = run([sys.executable, str(program)], tmp_path)
+    printed = run_python(services, blocks("python")[0], tmp_path)
     assert re.match(r"0\.\d\d  ss -ltnp 'sport = :80'\n", printed), printed
+    # Of the prompt the best example comes last.
+    assert printed.rstrip().endswith("```bash\nss -ltnp 'sport = :80'\n```"), printed
+
+
+def test_the_assistant_of_the_readme_learns_what_a_person_ran(services: Services, tmp_path: Path) -> None:
+    assert run_python(services, blocks("python")[1], tmp_path) == "stat -c %U /srv\n"
+
+
+def run_python(services: Services, example: str, folder: Path) -> str:
+    program = folder / "example.py"
+    program.write_text(services.here(example))
+    return run([sys.executable, str(program)], folder, services.environment)
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed: grpcurl comes with its tools")
