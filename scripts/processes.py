@@ -323,9 +323,7 @@ def start(
         start_s_max: the longest time that entering may take.
         folder: where it runs; a temporary directory when None.
     """
-    return Process(
-        module, flags, until=until, environ=environ or {}, start_s_max=start_s_max, folder=folder
-    )
+    return Process(module, flags, until=until, environ=environ or {}, start_s_max=start_s_max, folder=folder)
 
 
 def _environment(added: Mapping[str, str]) -> dict[str, str]:
