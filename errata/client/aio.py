@@ -1,7 +1,7 @@
 """The client for asyncio: `AsyncErrata`."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self
 
@@ -10,7 +10,8 @@ from google.protobuf.message import Message
 
 from errata.client.channels import channel_options
 from errata.client.client_state import ClientState
-from errata.client.errors import CallError
+from errata.client.errors import CallError, ClosedError
+from errata.client.following import WATCH_UPDATES, Change
 from errata.client.operations import Operations, documented
 from errata.client.steps import Pause, Result, Step, Steps
 
@@ -49,8 +50,39 @@ class AsyncErrata(ClientState[grpc.aio.Channel]):
     learner_serves = _method(Operations.learner_serves)
     rag_serves = _method(Operations.rag_serves)
 
+    async def watch(
+        self,
+        token: bytes = b"",
+        *,
+        namespaces: Iterable[str] | None = None,
+        watcher: str = "errata.client",
+    ) -> AsyncGenerator[Change, None]:
+        """Follows the changes of examples, for ever; see `Errata.watch`.
+
+        Who ends before it does uses `contextlib.aclosing`, so that the stream ends at once.
+        """
+        following = self._operations.following(token=token, namespaces=namespaces, watcher=watcher)
+        while True:
+            failed = None
+            try:
+                call = self._connections.callable_of(WATCH_UPDATES)(
+                    following.request(), metadata=self._settings.metadata
+                )
+                try:
+                    async for response in call:
+                        for change in following.changes(response):
+                            yield change
+                finally:
+                    call.cancel()
+            except grpc.RpcError as error:
+                failed = self._connections.error_of(WATCH_UPDATES, error)
+            except asyncio.CancelledError:
+                self._raise_if_closed()
+                raise
+            await asyncio.sleep(following.pause_s(failed))
+
     async def close(self) -> None:
-        """Closes the channels that this client opened; calls of other tasks are cancelled."""
+        """Closes the channels that this client opened; calls of other tasks raise ClosedError."""
         for channel in self._connections.closed():
             await channel.close()
 
@@ -90,7 +122,16 @@ class AsyncErrata(ClientState[grpc.aio.Channel]):
             )
         except grpc.RpcError as error:
             raise self._connections.error_of(step.method, error) from error
+        except asyncio.CancelledError:
+            self._raise_if_closed()
+            raise
         return response
+
+    def _raise_if_closed(self) -> None:
+        """A channel that is closed cancels its calls, though nobody cancelled the task that waits for one."""
+        task = asyncio.current_task()
+        if self._connections.until_closed.is_set() and task is not None and not task.cancelling():
+            raise ClosedError from None
 
     @staticmethod
     def _open_channel(address: str) -> grpc.aio.Channel:

@@ -143,7 +143,7 @@ class DeniedError(CallError):
 
 
 class UnavailableError(CallError):
-    """Nobody answers, or the service cannot do it yet; `reason` says why. Retried before it is raised."""
+    """Nobody answers, or the service cannot do it now; `reason` says why. Retried before it is raised."""
 
 
 class RateLimitedError(CallError):
@@ -222,6 +222,8 @@ _ERROR_OF_CODE: Final[Mapping[grpc.StatusCode, type[CallError]]] = {
     grpc.StatusCode.UNAUTHENTICATED: DeniedError,
     grpc.StatusCode.PERMISSION_DENIED: DeniedError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    # Not by us: a server that many connect to at once ends some of the calls so.
+    grpc.StatusCode.CANCELLED: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
     grpc.StatusCode.INTERNAL: InternalError,
 }

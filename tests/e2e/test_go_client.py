@@ -16,8 +16,8 @@ import pytest
 
 from errata.v1 import learner_pb2
 from tests.block_events import correction, ran
-from tests.e2e.go_tools import CLIENT, built, go, needs_go, one_at_a_time
 from tests.e2e.services import CALL_S_MAX, Learner, Rag, free_address, learner_on, until
+from tests.go_tools import CLIENT, built, go, needs_go, one_at_a_time
 
 pytestmark = [pytest.mark.slow, needs_go]
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -117,8 +118,13 @@ func (o *options) calls(service, address string) {
 	o.DurationVar(&o.timeout, "timeout", 10*time.Second, "longest time that the command may take")
 }
 
+// at adds the flag of where a service answers, which a variable may say too.
 func (o *options) at(service, address string) {
-	o.StringVar(&o.address, service, address, "where the service answers, as HOST:PORT")
+	variable := "ERRATA_" + strings.ToUpper(service)
+	if set := os.Getenv(variable); set != "" {
+		address = set
+	}
+	o.StringVar(&o.address, service, address, "where the service answers, as HOST:PORT; or "+variable)
 }
 
 // read reads the flags of a command that takes a number of arguments.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 GO_S_MAX = 420.0
 """Of one command: on a new machine it loads modules and compiles gRPC, while other tests run."""
 
