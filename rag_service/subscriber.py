@@ -31,7 +31,7 @@ from rag_service.mirror import SILENCE_S_MAX, Mirror, Replica, Source
 from rag_service.progress import Progress
 from rag_service.read_your_writes import Epochs
 from rag_service.reconnect import Reconnect
-from rag_service.snapshot_keeper import SnapshotKeeper
+from rag_service.snapshot.keeper import SnapshotKeeper
 
 if TYPE_CHECKING:
     from errata.v1.learner_pb2_grpc import LearnerServiceAsyncStub

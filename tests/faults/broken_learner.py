@@ -13,8 +13,8 @@ import learner_service.__main__ as program
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.keys import BlockKey
 from learner_service.recorder import Notify, Recorder
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 VARIABLE: Final = "FAULT"
 

@@ -23,7 +23,7 @@ from learner_service.derive import EXAMPLE_BYTES_MAX
 from learner_service.forgetting import forget
 from learner_service.keys import BlockKey
 from learner_service.reconciler import Deferred, Settled, Superseded
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.block_events import correction, proposed, ran
 from tests.learner_service.conftest import ManualClock
 from tests.learner_service.learning_parts import IDENTITY, Parts, key_of, vector

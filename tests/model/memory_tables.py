@@ -7,7 +7,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 
 from learner_service.errors import StoreCorruptError
-from learner_service.transactions import TABLES
+from learner_service.store.tables import TABLES
 
 
 class MemoryTable:
