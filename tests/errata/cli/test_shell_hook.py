@@ -76,8 +76,9 @@ class Shells:
         ]
 
     def wait_for(self, *runs: tuple[str, str]) -> None:
-        """Waits until these are the runs."""
-        until(lambda: self.runs() == list(runs), f"{runs} are recorded, not {self.runs()}")
+        """Waits until these are the runs, and all of them were looked at by the Learner."""
+        until(lambda: self.runs() == list(runs), f"{runs} are recorded")
+        until(lambda: not any(found["state"]["pending"] for found in self.blocks()), "none waits")
 
 
 @pytest.fixture(params=["bash", "zsh"])
@@ -134,6 +135,25 @@ def test_without_a_question_and_after_a_space_nothing_is_recorded(shells: Shells
         shell.enter("# another question")
         shell.enter("echo answer")
         shells.wait_for(("another question", "echo answer"))
+
+
+def test_a_search_after_a_space_asks_nothing(shells: Shells) -> None:
+    shells.cli.out("teach", "find it", "true known", "--id", "known")
+    with shells.open() as shell:
+        shell.enter(" errata search find it")
+        shell.enter("echo private")
+        shell.enter("# asked in the open")
+        shell.enter("echo public")
+        shells.wait_for(("asked in the open", "echo public"))
+
+
+def test_a_search_by_any_name_asks(shells: Shells) -> None:
+    token = shells.cli.json("teach", "find it", "true known", "--id", "known")["token"]
+    with shells.open() as shell:
+        shell.enter("alias ask='command errata search'")
+        shell.enter(f"ask find it --token {token}")
+        shell.enter("true better")
+        shells.wait_for(("find it", "true better"))
 
 
 def test_a_question_stays_open_for_five_commands_at_most(shells: Shells) -> None:
@@ -208,3 +228,14 @@ def test_a_prompt_without_a_question_takes_no_time_to_speak_of(shells: Shells) -
             shell.enter(f"true {number}")
             took_ms.append(1_000 * (time.monotonic() - begun_s))
     assert statistics.median(took_ms) < PROMPT_MS_MAX
+
+
+def test_forgetting_asks_and_does_nothing_when_told_no(shells: Shells) -> None:
+    shells.cli.out("teach", "keep it", "true kept", "--id", "kept")
+    with shells.open() as shell:
+        # What is typed ahead answers the question.
+        shown, code = shell.enter("errata forget kept\nn")
+        assert "This cannot be undone" in shown
+        assert "nothing was forgotten" in shown
+        assert code == 1
+    assert shells.cli.json("explain", "kept")["state"]["learned"] is True
