@@ -108,9 +108,7 @@ def _refuse_other_than_utf8(arguments: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            raise click.UsageError(
-                f"{argument[:40]!a} is not UTF-8, and nothing else can be sent"
-            ) from error
+            raise click.UsageError(f"{argument[:40]!a} is not UTF-8, and nothing else can be sent") from error
 
 
 def _show(error: click.ClickException, *, as_json: bool) -> None:
