@@ -179,6 +179,7 @@ class ExampleIndex:
             raise ValueError("the index is not empty")
         if self._rows.room < count:
             raise IndexFullError(capacity=self._rows.capacity, want=count - self._rows.room)
+        self._ranking.expect(count)
         read_embeddings(self._rows.embeddings[:count])
         generation = self._publication.current.generation + 1
         self._rows.fill(columns, generation)

@@ -25,6 +25,10 @@ class Ranking(Protocol):
         """Rows are best listed when at most one in so many passes."""
         ...
 
+    def expect(self, row_count: int) -> None:
+        """Takes in that so many rows are going to be written at once. For the writer."""
+        ...
+
     def wrote(self, rows: Sequence[int]) -> None:
         """Takes in rows that have been written; no published state shows them yet. For the writer."""
         ...
@@ -52,6 +56,9 @@ class FloatRanking:
         """Keeps nothing."""
         self._rows = rows
         self._build_scan = build_scan
+
+    def expect(self, row_count: int) -> None:
+        """Does nothing."""
 
     def wrote(self, rows: Sequence[int]) -> None:
         """Does nothing."""

@@ -85,6 +85,11 @@ class FastestRanking:
         """Rows are best listed when at most one in so many passes."""
         return self._ranking.list_share
 
+    def expect(self, row_count: int) -> None:
+        """Takes in that so many rows are going to be written at once: the kernel is loaded meanwhile."""
+        if row_count >= self._rows_min:
+            self._kernel.load()
+
     def wrote(self, rows: Sequence[int]) -> None:
         """Takes in rows that have been written; no published state shows them yet."""
         self._ranking.wrote(rows)
