@@ -1,0 +1,163 @@
+"""What a search costs on the wire beyond the wire itself: `python -m bench.search_serving`.
+
+Search by embedding, 16 calls in flight, against a bare echo: a server of the same kind that gives the same
+bytes to every call. Beside the service as it is (`grpc.aio`) stand both with the synchronous server, which is
+why the service is what it is. All servers run at once and take turns of less than a second, so that a busy
+machine slows them alike; a ratio is the median over the turns. `CPU` is that of the server, a call.
+
+The client is `bench.light_client`: a gRPC client would take as much of two cores as the server.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.light_client import LightClient
+from bench.report import machine_line, percentile, print_table, progress
+from bench.search_data import real
+from errata.v1.rag_pb2 import SearchRequest, SearchResponse
+
+METHOD = "/errata.v1.RagService/Search"
+WARM_UP_S = 2.0
+GOALS = {1_000: 0.85, 10_000: 0.7, 100_000: 0.5}
+"""Least share of the echo's calls a second, by rows."""
+
+_ROOT = Path(__file__).resolve().parent.parent
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Turns:
+    """What a server did in its turns."""
+
+    calls_per_s: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs, a client of it, and what it did."""
+
+    client: LightClient
+    pid: int
+    turns: Turns = field(default_factory=Turns)
+
+    def take_turn(self, requests: Sequence[bytes], in_flight: int, seconds: float) -> None:
+        """Answers for so long, and keeps the figures."""
+        cpu_s = _cpu_s(self.pid)
+        ended = self.client.run(requests, in_flight=in_flight, seconds=seconds)
+        cpu_s = _cpu_s(self.pid) - cpu_s
+        duration_s = max(call.end_s for call in ended) - min(call.begin_s for call in ended)
+        self.turns.calls_per_s.append(len(ended) / duration_s)
+        self.turns.cpu_us.append(cpu_s / len(ended) * 1e6)
+        self.turns.latencies_s.extend(call.end_s - call.begin_s for call in ended)
+
+
+def main() -> None:
+    """Measures every size."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--kinds", nargs="+", choices=("aio", "sync"), default=["aio", "sync"])
+    parser.add_argument("--in-flight", type=int, default=16, help="calls at once (default 16)")
+    parser.add_argument("--turns", type=int, default=15, help="of each server (default 15)")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of a turn (default 0.6)")
+    arguments = parser.parse_args()
+    print(machine_line())
+    for row_count in arguments.rows:
+        servers = measure(row_count, arguments.kinds, arguments.in_flight, arguments.turns, arguments.seconds)
+        report(row_count, arguments.in_flight, servers)
+
+
+def measure(
+    row_count: int, kinds: Sequence[str], in_flight: int, turn_count: int, seconds: float
+) -> Mapping[tuple[str, str], Turns]:
+    """Lets every server take its turns; their figures by what it is, `echo` or `Search`, and its kind."""
+    progress(f"{row_count:,} rows: starting {2 * len(kinds)} servers")
+    requests = [
+        SearchRequest(embedding=query.tobytes()).SerializeToString() for query in real(row_count, 500).queries
+    ]
+    with ExitStack() as running:
+        servers: dict[tuple[str, str], Server] = {}
+        for kind in kinds:
+            search = running.enter_context(_started(kind, "--rows", str(row_count)))
+            answer = search.client.one(requests[0])
+            if not SearchResponse.FromString(answer).results:
+                raise ValueError("the first search found nothing")
+            servers["echo", kind] = running.enter_context(_started(kind, answer=answer))
+            servers["Search", kind] = search
+        for server in servers.values():
+            server.client.run(requests, in_flight=in_flight, seconds=WARM_UP_S)
+        progress(f"{row_count:,} rows: {turn_count} turns of {seconds:g} s each")
+        for _ in range(turn_count):
+            for server in servers.values():
+                server.take_turn(requests, in_flight, seconds)
+        return {name: server.turns for name, server in servers.items()}
+
+
+def report(row_count: int, in_flight: int, servers: Mapping[tuple[str, str], Turns]) -> None:
+    """Prints one size."""
+    rows = []
+    for (what, kind), turns in servers.items():
+        echo = servers["echo", kind]
+        shares = [ours / its for ours, its in zip(turns.calls_per_s, echo.calls_per_s, strict=True)]
+        share = "" if what == "echo" else f"{statistics.median(shares):.2f}"
+        rows.append(
+            (
+                f"{what}, {kind}",
+                f"{statistics.median(turns.calls_per_s):,.0f}",
+                share,
+                f"{statistics.median(turns.cpu_us):.0f} us",
+                f"{percentile(turns.latencies_s, 50) * 1e3:.2f} ms",
+                f"{percentile(turns.latencies_s, 99) * 1e3:.2f} ms",
+            )
+        )
+    goal = f", goal {GOALS[row_count]:g} of the echo" if row_count in GOALS else ""
+    print_table(
+        f"{row_count:,} x 384, {in_flight} in flight{goal}",
+        ("", "calls a second", "of the echo", "CPU", "p50", "p99"),
+        rows,
+    )
+
+
+@contextmanager
+def _started(kind: str, *flags: str, answer: bytes = b"") -> Iterator[Server]:
+    process = subprocess.Popen(  # noqa: S603 - this program itself
+        [sys.executable, "-m", "bench.serving_server", "--kind", kind, *flags],
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the server has no pipes")
+        process.stdin.write(answer)
+        process.stdin.close()
+        address = process.stdout.readline().decode().strip()
+        if not address:
+            raise RuntimeError("the server did not come up; it says above why")
+        with LightClient(address, METHOD) as client:
+            yield Server(client, process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU time of all threads of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+
+
+if __name__ == "__main__":
+    main()
