@@ -53,6 +53,11 @@ def example(place: int, embedding: NDArray[np.float32], fingerprint: str) -> Exa
     return made
 
 
+def place_of(made: Example) -> int:
+    """Where an example stands that `example` made."""
+    return int(made.id.removeprefix("block-"))
+
+
 def random_rows(generator: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
     """Unit vectors in all directions."""
     rows = generator.standard_normal((count, dimension))

@@ -11,24 +11,26 @@ The client is `bench.light_client`: a gRPC client would take as much of two core
 import argparse
 import os
 import statistics
-import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from bench.light_client import LightClient
 from bench.report import machine_line, percentile, print_table, progress
 from bench.search_data import real
+from bench.serving_process import serving
 from errata.v1.rag_pb2 import SearchRequest, SearchResponse
 
 METHOD = "/errata.v1.RagService/Search"
+QUERY_COUNT = 500
 WARM_UP_S = 2.0
 GOALS = {1_000: 0.85, 10_000: 0.7, 100_000: 0.5}
 """Least share of the echo's calls a second, by rows."""
 
-_ROOT = Path(__file__).resolve().parent.parent
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -82,17 +84,19 @@ def measure(
 ) -> Mapping[tuple[str, str], Turns]:
     """Lets every server take its turns; their figures by what it is, `echo` or `Search`, and its kind."""
     progress(f"{row_count:,} rows: starting {2 * len(kinds)} servers")
-    requests = [
-        SearchRequest(embedding=query.tobytes()).SerializeToString() for query in real(row_count, 500).queries
-    ]
+    corpus = real(row_count, QUERY_COUNT)
+    requests = [SearchRequest(embedding=query.tobytes()).SerializeToString() for query in corpus.queries]
     with ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="errata-bench-")))
+        vectors = folder / "vectors.npy"
+        np.save(vectors, corpus.rows)
         servers: dict[tuple[str, str], Server] = {}
         for kind in kinds:
-            search = running.enter_context(_started(kind, "--rows", str(row_count)))
+            search = running.enter_context(_server(kind, vectors))
             answer = search.client.one(requests[0])
             if not SearchResponse.FromString(answer).results:
                 raise ValueError("the first search found nothing")
-            servers["echo", kind] = running.enter_context(_started(kind, answer=answer))
+            servers["echo", kind] = running.enter_context(_server(kind, answer=answer))
             servers["Search", kind] = search
         for server in servers.values():
             server.client.run(requests, in_flight=in_flight, seconds=WARM_UP_S)
@@ -129,28 +133,10 @@ def report(row_count: int, in_flight: int, servers: Mapping[tuple[str, str], Tur
 
 
 @contextmanager
-def _started(kind: str, *flags: str, answer: bytes = b"") -> Iterator[Server]:
-    process = subprocess.Popen(  # noqa: S603 - this program itself
-        [sys.executable, "-m", "bench.serving_server", "--kind", kind, *flags],
-        cwd=_ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the server has no pipes")
-        process.stdin.write(answer)
-        process.stdin.close()
-        address = process.stdout.readline().decode().strip()
-        if not address:
-            raise RuntimeError("the server did not come up; it says above why")
-        with LightClient(address, METHOD) as client:
-            yield Server(client, process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+def _server(kind: str, vectors: Path | None = None, *, answer: bytes = b"") -> Iterator[Server]:
+    """A server that runs; see `bench.serving_server`."""
+    with serving(kind, vectors, answer=answer) as (address, pid), LightClient(address, METHOD) as client:
+        yield Server(client, pid)
 
 
 def _cpu_s(pid: int) -> float:

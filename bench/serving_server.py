@@ -1,10 +1,10 @@
 """One server of `bench.search_serving`, in a process of its own: `python -m bench.serving_server`.
 
-    --kind aio    grpc.aio on one event loop; with `--rows` exactly what `errata-rag` serves with
+    --kind aio    grpc.aio on one event loop; with `--vectors` exactly what `errata-rag` serves with
     --kind sync   grpc.server and its threads; a call is answered in the thread that took it
 
-Without `--rows` it is a bare echo: it reads an answer from stdin and gives it to every call, without a look
-at the request. It writes its address to stdout once it serves, and ends with SIGTERM.
+Without `--vectors` it is a bare echo: it reads an answer from stdin and gives it to every call, without a
+look at the request. It writes its address to stdout once it serves, and ends with SIGTERM.
 """
 
 import os
@@ -17,48 +17,28 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from bench.feed_store import example
-from bench.search_data import real
+from bench.filled_index import filled_mirror
 from errata.serving.channel import server_options
 from errata.serving.logs import configure_logs
 from errata.serving.metrics import RpcMetrics
 from errata.serving.server import GrpcServer, Service
 from errata.v1 import rag_pb2
-from errata.v1.learner_pb2 import Epoch, ExampleUpdate, WatchBookmark
 from rag_service.__main__ import GARBAGE_THRESHOLDS, SEARCH_THREAD_COUNT, SERVICE
 from rag_service.answer import duration, encoded_response
 from rag_service.clock import SystemClock
-from rag_service.index import ExampleIndex
-from rag_service.mirror import Mirror, Replica, Source
+from rag_service.mirror import Mirror, Replica
 from rag_service.progress import Progress
-from rag_service.read_your_writes import Epochs
 from rag_service.search_request import EmbeddedQuestion, read_search
 from rag_service.service import STATUSES, RagServicer
-
-BATCH_ROWS = 150
-FINGERPRINT = "bench"
-
-
-class NoEmbedder:
-    """Queries come as vectors."""
-
-    fingerprint = FINGERPRINT
-
-    def __init__(self, dimension: int) -> None:
-        self.dimension = dimension
-
-    async def query(self, text: str) -> NDArray[np.float32]:
-        """Embeds nothing."""
-        raise NotImplementedError(text)
 
 
 def main() -> None:
@@ -67,55 +47,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kind", choices=("aio", "sync"), required=True)
-    parser.add_argument("--rows", type=int, help="examples to search; none for an echo")
+    parser.add_argument("--vectors", type=Path, help="a file of numpy's, of what to search; none for an echo")
     parser.add_argument("--threads", type=int, default=4, help="of the synchronous kind (default 4)")
     arguments = parser.parse_args()
     configure_logs("info")
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     if arguments.kind == "aio":
-        asyncio.run(_serve_aio(arguments.rows))
+        asyncio.run(_serve_aio(arguments.vectors))
     else:
-        _serve_sync(arguments.rows, arguments.threads)
+        _serve_sync(arguments.vectors, arguments.threads)
 
 
-def filled_mirror(rows: NDArray[np.float32]) -> Mirror:
-    """A mirror that holds an example for each row, as if a Learner had sent them."""
-    clock = SystemClock()
-    mirror = Mirror(build_index=_build_index, progress=Progress(clock=clock), clock=clock)
-    mirror.open(
-        Source(
-            store_id=bytes(16),
-            epochs=Epochs([Epoch(nonce=1, start_revision=0)]),
-            embedder=NoEmbedder(rows.shape[1]),
-        )
-    )
-    for batch in _batches(rows):
-        mirror.receive(batch)
-    receiving = mirror.receiving
-    if receiving is None:
-        raise RuntimeError("nothing was received")
-    mirror.bookmark(
-        WatchBookmark(
-            revision=len(rows), example_count=len(rows), digest=receiving.index.digest, token=b"bench"
-        )
-    )
-    return mirror
-
-
-def _build_index(dimension: int) -> ExampleIndex:
-    return ExampleIndex(dimension=dimension)
-
-
-def _batches(rows: NDArray[np.float32]) -> Iterator[Sequence[ExampleUpdate]]:
-    for start in range(0, len(rows), BATCH_ROWS):
-        some = range(start, min(start + BATCH_ROWS, len(rows)))
-        yield [ExampleUpdate(revision=row + 1, put=example(row, rows[row], FINGERPRINT)) for row in some]
-
-
-async def _serve_aio(row_count: int | None) -> None:
+async def _serve_aio(vectors: Path | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    if row_count is None:
+    if vectors is None:
         answer = sys.stdin.buffer.read()
 
         async def echo(_: bytes, __: object) -> bytes:
@@ -127,7 +73,7 @@ async def _serve_aio(row_count: int | None) -> None:
         await stop.wait()
         await server.stop(0)
         return
-    mirror = filled_mirror(real(row_count, 1).rows)
+    mirror = filled_mirror(np.load(vectors, mmap_mode="r"))
     with ThreadPoolExecutor(SEARCH_THREAD_COUNT) as workers:
         servicer = RagServicer(
             mirror=mirror,
@@ -144,8 +90,8 @@ async def _serve_aio(row_count: int | None) -> None:
         await ours.drain(grace_s=0)
 
 
-def _serve_sync(row_count: int | None, thread_count: int) -> None:
-    behaviour = _sync_echo(sys.stdin.buffer.read()) if row_count is None else _sync_search(row_count)
+def _serve_sync(vectors: Path | None, thread_count: int) -> None:
+    behaviour = _sync_echo(sys.stdin.buffer.read()) if vectors is None else _sync_search(vectors)
     server = grpc.server(
         ThreadPoolExecutor(thread_count), handlers=[_handler(behaviour)], options=server_options()
     )
@@ -163,8 +109,8 @@ def _sync_echo(answer: bytes) -> Callable[[bytes, object], bytes]:
     return lambda _, __: answer
 
 
-def _sync_search(row_count: int) -> Callable[[bytes, object], bytes]:
-    mirror = filled_mirror(real(row_count, 1).rows)
+def _sync_search(vectors: Path) -> Callable[[bytes, object], bytes]:
+    mirror = filled_mirror(np.load(vectors, mmap_mode="r"))
     replica = mirror.live
     if replica is None:
         raise RuntimeError("the index was not filled")
