@@ -5,6 +5,7 @@ server can do. This one sends the same bytes in each call over one connection of
 of each answer looks at no more than its length and its end.
 """
 
+import select
 import socket
 import struct
 import time
@@ -52,7 +53,6 @@ class Ended(NamedTuple):
 
     begin_s: float
     end_s: float
-    answer_bytes: int
 
 
 class LightClient:
@@ -91,6 +91,8 @@ class LightClient:
         self._headers_again = bytes(0x80 | 62 + place for place in reversed(range(len(fields))))
         self._next_stream = 1
         self._unread = b""
+        # Streams of which some of the answer has come.
+        self._answered: set[int] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +134,6 @@ class LightClient:
             CallFailedError: a call had no answer.
         """
         begun_s: dict[int, float] = {}
-        sizes: dict[int, int] = {}
         ended: list[Ended] = []
         messages = [struct.pack(">BI", 0, len(request)) + request for request in requests]
         end_s = time.perf_counter() + seconds
@@ -147,16 +148,43 @@ class LightClient:
                 begun_s[self._send(message)] = begin_s
             if not begun_s:
                 return ended
-            for frame in self._received():
-                stream = frame.stream
-                if frame.kind == _DATA:
-                    sizes[stream] = sizes.get(stream, 0) + len(frame.payload)
-                if frame.ends_call():
-                    # An answer comes before the trailers; an error is trailers alone.
-                    if stream not in sizes:
-                        raise CallFailedError("the server answered with an error")
-                    answer_bytes = sizes.pop(stream) - _PREFIX_BYTES
-                    ended.append(Ended(begun_s.pop(stream), time.perf_counter(), answer_bytes))
+            ended += self._ended(begun_s)
+
+    def run_paced(self, requests: Sequence[bytes], *, per_s: float, seconds: float) -> list[Ended]:
+        """Begins calls at a steady rate, however long the answers take, and waits for the last of them.
+
+        Args:
+            requests: as for `run`.
+            per_s: calls begun a second.
+            seconds: how long new ones are begun.
+
+        Returns:
+            The calls; each began when it was due, which includes what it then waited to be sent.
+
+        Raises:
+            CallFailedError: a call had no answer.
+        """
+        messages = [struct.pack(">BI", 0, len(request)) + request for request in requests]
+        due_s: dict[int, float] = {}
+        ended: list[Ended] = []
+        begin_s = time.perf_counter()
+        count = int(per_s * seconds)
+        sent_count = 0
+        while sent_count < count or due_s:
+            next_s = begin_s + sent_count / per_s
+            left_s = next_s - time.perf_counter()
+            if sent_count < count and left_s <= 0:
+                message = messages[sent_count % len(messages)]
+                if len(message) <= self._window_bytes:
+                    sent_count += 1
+                    due_s[self._send(message)] = next_s
+                    continue
+                left_s = _SECONDS_MAX
+            wait_s = left_s if sent_count < count else _SECONDS_MAX
+            if not select.select([self._socket], [], [], wait_s)[0]:
+                continue
+            ended += self._ended(due_s)
+        return ended
 
     def _send(self, message: bytes) -> int:
         stream, self._next_stream = self._next_stream, self._next_stream + 2
@@ -165,6 +193,20 @@ class LightClient:
         self._socket.sendall(headers + _frame(_DATA, _END_STREAM, stream, message))
         self._window_bytes -= len(message)
         return stream
+
+    def _ended(self, begun_s: dict[int, float]) -> list[Ended]:
+        """Waits for more to come; takes the calls out that end by it."""
+        ended = []
+        for frame in self._received():
+            if frame.kind == _DATA:
+                self._answered.add(frame.stream)
+            if frame.ends_call():
+                # An answer comes before the trailers; an error is trailers alone.
+                if frame.stream not in self._answered:
+                    raise CallFailedError("the server answered with an error")
+                self._answered.remove(frame.stream)
+                ended.append(Ended(begun_s.pop(frame.stream), time.perf_counter()))
+        return ended
 
     def _received(self) -> list[_Frame]:
         """The frames that have come, at least part of one; what concerns the connection is done."""
