@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from pathlib import Path
 import grpc
 
 from bench.feed_store import TIME_S_FIRST, rewrite_event
-from errata.v1.learner_pb2 import RecordEventsRequest
+from errata.v1.learner_pb2 import RecordEventsRequest, RecordEventsResponse
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
 
 EVENTS_A_CALL = 10
+CALLS_MAX = 16
+"""Open at once: a call takes as long as the disk does, longer than from one to the next."""
 PLACES = 1_000
 """Examples that are written again and again."""
 
@@ -81,10 +84,13 @@ def main() -> None:
         # Rises from one run of this program to the next, as the times of events do.
         number = int(time.time()) - TIME_S_FIRST
         call_count = 0
+        open_calls: deque[grpc.Future[RecordEventsResponse]] = deque()
         begin_s = time.perf_counter()
         while not ended:
             first = call_count * EVENTS_A_CALL
-            stub.RecordEvents(
+            if len(open_calls) == CALLS_MAX:
+                open_calls.popleft().result()
+            call: grpc.Future[RecordEventsResponse] = stub.RecordEvents.future(
                 RecordEventsRequest(
                     events=[
                         rewrite_event(place % PLACES, number + place // PLACES)
@@ -92,13 +98,17 @@ def main() -> None:
                     ]
                 )
             )
+            open_calls.append(call)
             call_count += 1
             if call_count == 1:
+                call.result()
                 sys.stdout.write("writing\n")
                 sys.stdout.flush()
             left_s = begin_s + call_count * EVENTS_A_CALL / arguments.per_second - time.perf_counter()
             if left_s > 0:
                 time.sleep(left_s)
+        for call in open_calls:
+            call.result()
         seconds = time.perf_counter() - begin_s
     sys.stdout.write(json.dumps({"events": call_count * EVENTS_A_CALL, "seconds": seconds}) + "\n")
 
