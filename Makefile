@@ -68,11 +68,14 @@ $(PEERS_VENV)/.installed: requirements/bench.txt
 	@$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
+# The images install what the tests ran with: their locks take the versions of dev.txt.
+LOCK := uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --quiet
 lock: ## Pins every dependency anew, with hashes (needs uv)
-	uv pip compile pyproject.toml --extra server --extra cli --group dev --generate-hashes --universal \
-	  --python-version 3.11 --no-header --no-annotate --quiet --upgrade --output-file requirements/dev.txt
-	uv pip compile pyproject.toml --extra server --group bench --generate-hashes --universal \
-	  --python-version 3.11 --no-header --no-annotate --quiet --upgrade --output-file requirements/bench.txt
+	$(LOCK) --upgrade --extra server --extra cli --group dev --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --constraint requirements/dev.txt --extra learner --output-file requirements/learner.txt pyproject.toml
+	$(LOCK) --constraint requirements/dev.txt --extra rag --output-file requirements/rag.txt pyproject.toml
+	$(LOCK) --constraint requirements/dev.txt --group pyproject.toml:build --output-file requirements/build.txt
+	$(LOCK) --constraint requirements/dev.txt --extra server --group bench --output-file requirements/bench.txt pyproject.toml
 
 clean: ## Removes the virtual environment and caches; keeps ./.errata
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -1,6 +1,8 @@
 """Indexes and mirrors full of examples, as if a Learner had sent them."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from rag_service.clock import SystemClock
 from rag_service.index import ExampleIndex
 from rag_service.mirror import Mirror, Source
 from rag_service.progress import Progress
+from rag_service.pruning.fastest import FastestRanking, Kernel
 from rag_service.read_your_writes import Epochs
 
 BATCH_ROWS = 150
@@ -40,18 +43,39 @@ def updates_of(rows: Vectors) -> Iterator[Sequence[ExampleUpdate]]:
         yield [ExampleUpdate(revision=row + 1, put=example(row, rows[row], FINGERPRINT)) for row in some]
 
 
+class _Later:
+    """Keeps jobs for the background until they are wanted to have ended."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Iterator[None]] = deque()
+
+    def run(self, job: Iterator[None]) -> None:
+        """See `rag_service.background.Background`."""
+        self._jobs.append(job)
+
+    def finish(self) -> None:
+        """Runs every job to its end, and those that come of it."""
+        while self._jobs:
+            deque(self._jobs.popleft(), maxlen=0)
+
+
 def filled_index(rows: Vectors) -> ExampleIndex:
     """An index of an example for each row, searched as fast as it ever will be."""
-    index = _build_index(rows.shape[1])
+    background = _Later()
+    index = _build_index(background, rows.shape[1])
     for batch in updates_of(rows):
         index.apply(batch)
+    background.finish()
     return index
 
 
 def filled_mirror(rows: Vectors) -> Mirror:
     """A live mirror around such an index."""
     clock = SystemClock()
-    mirror = Mirror(build_index=_build_index, progress=Progress(clock=clock), clock=clock)
+    background = _Later()
+    mirror = Mirror(
+        build_index=partial(_build_index, background), progress=Progress(clock=clock), clock=clock
+    )
     mirror.open(
         Source(
             store_id=bytes(16),
@@ -69,8 +93,15 @@ def filled_mirror(rows: Vectors) -> Mirror:
             revision=len(rows), example_count=len(rows), digest=receiving.index.digest, token=b"bench"
         )
     )
+    background.finish()
     return mirror
 
 
-def _build_index(dimension: int) -> ExampleIndex:
-    return ExampleIndex(dimension=dimension)
+def _build_index(background: _Later, dimension: int) -> ExampleIndex:
+    """As `rag_service.__main__` builds it."""
+    kernel = Kernel()
+    background.run(kernel.loading())
+    return ExampleIndex(
+        dimension=dimension,
+        build_ranking=partial(FastestRanking, kernel=kernel, background=background),
+    )

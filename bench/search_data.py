@@ -33,7 +33,7 @@ _VARIANT_COUNT: Final = 20_000
 _NEIGHBOUR_COUNT: Final = 10
 _CHUNK_ROWS: Final = 2_000
 _SPECIFIC: Final = re.compile(r"[./\"*$]")
-_NAMES: Final = (
+_NAMES: Final = [
     "report.csv",
     "data",
     "build.log",
@@ -49,7 +49,7 @@ _NAMES: Final = (
     "config",
     "x.conf",
     "users.db",
-)
+]
 
 
 class Corpus(NamedTuple):

@@ -54,6 +54,7 @@ from learner_service.recorder import Recorder, record_events
 from learner_service.reembed import Reembedding
 from learner_service.service import STATUSES, LearnerServicer
 from learner_service.start import adopt_embedder, adopt_policy, adopt_redaction
+from learner_service.store.schema import SCHEMA, Schema
 from learner_service.store.store import Store
 from learner_service.workqueue.backoff import ExponentialBackoff
 from learner_service.workqueue.metrics import QueueMetrics
@@ -78,15 +79,21 @@ def main() -> None:
     sys.exit(run(partial(serve, config)))
 
 
-async def serve(config: LearnerConfig, stop: Stop) -> None:
-    """Starts every part, serves until asked to stop, and ends them in the opposite order."""
+async def serve(config: LearnerConfig, stop: Stop, *, schema: Schema = SCHEMA) -> None:
+    """Starts every part, serves until asked to stop, and ends them in the opposite order.
+
+    Args:
+        config: what the Learner is told.
+        stop: ends it.
+        schema: the layout of the store, for tests of what a start does with a store of another version.
+    """
     started_us = _wall_us()
     policy = Policy(config.policy)
     redaction = config.redaction == "on"
     async with contextlib.AsyncExitStack() as closing:
         # Before a store is made that a slip of the pen would leave behind.
         await _off_the_loop(partial(check_embedder, config.embedder), config)
-        store = closing.enter_context(_store(config))
+        store = closing.enter_context(_store(config, schema))
         embedder = await _embedder(config, store)
         closing.callback(embedder.close)
         identity = EmbedderIdentity(
@@ -209,9 +216,11 @@ async def _off_the_loop(call: Callable[[], T], config: LearnerConfig) -> T:
         raise StartError(f"--embedder {config.embedder}: {error}") from error
 
 
-def _store(config: LearnerConfig) -> Store:
+def _store(config: LearnerConfig, schema: Schema) -> Store:
     try:
-        return Store.open(config.store_dir, clock_us=_wall_us, bytes_max=config.store_bytes_max)
+        return Store.open(
+            config.store_dir, clock_us=_wall_us, bytes_max=config.store_bytes_max, schema=schema
+        )
     except StoreError as error:
         raise StartError(str(error)) from error
 

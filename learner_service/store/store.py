@@ -35,6 +35,7 @@ from learner_service.store.directory import check_file_system, is_full, lock, ma
 from learner_service.store.integrity import problems
 from learner_service.store.read_transaction import ReadTransaction
 from learner_service.store.resize_gate import ResizeGate
+from learner_service.store.schema import SCHEMA, Schema, set_version, version_of
 from learner_service.store.tables import TABLES
 from learner_service.store.write_transaction import WriteTransaction
 
@@ -50,12 +51,9 @@ GROUP_MUTATIONS_MAX: Final = 1_000
 READERS_MAX: Final = 1_024
 """Slots for simultaneous read transactions; they are short, so far fewer are in use."""
 
-SCHEMA_VERSION: Final = 1
-
 EXIT_IO_ERROR: Final = 74
 """EX_IOERR of sysexits: what is durable is unknown, only a fresh start can tell."""
 
-_SCHEMA: Final = b"schema"
 _CHECKSUM_BYTES: Final = 4
 
 log = get_logger()
@@ -181,8 +179,9 @@ class Store:
         bytes_max: int,
         map_bytes_initial: int = MAP_BYTES_INITIAL,
         on_io_error: Callable[[BaseException], None] = _end_process,
+        schema: Schema = SCHEMA,
     ) -> Self:
-        """Opens the store in a directory, or makes a new one there.
+        """Opens the store in a directory, or makes a new one there; one of an older version is migrated.
 
         Args:
             directory: created when absent.
@@ -191,9 +190,12 @@ class Store:
             map_bytes_initial: what it may grow to before the map must be resized.
             on_io_error: called from the writer thread when a commit failed and must not return normally
                 to anything that goes on writing; ends the process unless a test injects something else.
+            schema: the layout that this program reads and writes.
 
         Raises:
-            StoreError: the directory cannot be used, another process has it, or a newer program wrote it.
+            StoreError: the directory cannot be used, another process has it, or the store is of a version
+                that this program cannot bring up to date.
+            StoreFullError: there is no room to bring it up to date, or to make one; it is as it was.
         """
         make_directory(directory)
         check_file_system(directory)
@@ -208,16 +210,18 @@ class Store:
         except lmdb.Error as error:
             os.close(lock_file)
             raise StoreError(f"{directory}: not a store that can be opened: {error}") from error
-        store = cls(
-            environment,
-            lock_file,
-            directory=directory,
-            clock_us=clock_us,
-            bytes_max=bytes_max,
-            on_io_error=on_io_error,
-        )
         try:
-            store._adopt_or_create()
+            # Before anything is written into a store that is not ours to write.
+            _check_version(environment, directory, schema)
+            store = cls(
+                environment,
+                lock_file,
+                directory=directory,
+                clock_us=clock_us,
+                bytes_max=bytes_max,
+                on_io_error=on_io_error,
+            )
+            store._adopt_or_create(schema)
         except BaseException:
             environment.close()
             os.close(lock_file)
@@ -291,22 +295,37 @@ class Store:
 
     # --- Opening.
 
-    def _adopt_or_create(self) -> None:
+    def _adopt_or_create(self, schema: Schema) -> None:
+        while True:
+            try:
+                self._try_to_adopt_or_create(schema)
+            except lmdb.MapFullError as error:
+                if not self._grow_map():
+                    raise StoreFullError(
+                        f"--store-dir {self.directory}: its limit of {self.bytes_max:,} bytes leaves no "
+                        "room to bring it up to date; it is as it was; raise --store-bytes-max"
+                    ) from error
+            except lmdb.Error as error:
+                if isinstance(error, lmdb.DiskError) or is_full(self.directory):
+                    raise StoreFullError(
+                        f"--store-dir {self.directory}: its disk is full ({error}); free some room"
+                    ) from error
+                raise StoreError(f"--store-dir {self.directory}: cannot be written: {error}") from error
+            else:
+                return
+
+    def _try_to_adopt_or_create(self, schema: Schema) -> None:
         with self._environment.begin(write=True) as transaction:
             tables = self._tables(transaction)
-            schema = tables["meta"].get(_SCHEMA)
-            created = False
-            if schema is None:
-                tables["meta"].put(_SCHEMA, SCHEMA_VERSION.to_bytes(4, "big"))
+            held = version_of(tables["meta"])
+            created, migrated = held is None, schema.migrate(tables)
+            if created:
+                set_version(tables["meta"], schema.version)
                 new = WriteTransaction(tables, self._epoch_nonce, self._clock_us)
                 new.create(secrets.token_bytes(16))
                 new.begin_epoch()
-                created = True
-            elif int.from_bytes(schema, "big") > SCHEMA_VERSION:
-                raise StoreError(
-                    f"{self.directory}: written by a newer version (schema {int.from_bytes(schema, 'big')}, "
-                    f"this program knows {SCHEMA_VERSION}); start that version, or restore an older backup"
-                )
+        if migrated:
+            log.info("the store has been brought up to date", schema_before=held, schema=schema.version)
         # On a full disk an old store must still open: its epoch waits for the first write.
         self._epoch_is_durable = created
 
@@ -408,6 +427,20 @@ class Store:
         log.error("a write to the store failed", reason=why, mutation_count=len(group))
         for waiting in group:
             waiting.future.set_exception(StoreFullError(f"{why}; free some room, then send it again"))
+
+
+def _check_version(environment: lmdb.Environment, directory: Path, schema: Schema) -> None:
+    try:
+        database = environment.open_db(b"meta", create=False)
+    except lmdb.NotFoundError:
+        return
+    with environment.begin() as transaction:
+        held = version_of(_Table("meta", database, transaction))
+    if held is not None:
+        try:
+            schema.check(held)
+        except StoreError as error:
+            raise StoreError(f"--store-dir {directory}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -334,15 +334,6 @@ def test_a_file_in_the_way_is_named(tmp_path: Path, clock: ManualClock) -> None:
         Store.open(path, clock_us=clock, bytes_max=GIB)
 
 
-def test_a_store_of_a_newer_version_is_refused(store: Store, store_dir: Path, clock: ManualClock) -> None:
-    store.submit(
-        lambda transaction: transaction._tables["meta"].put(b"schema", (2).to_bytes(4, "big"))
-    ).result()
-    store.close()
-    with pytest.raises(StoreError, match="newer version"):
-        Store.open(store_dir, clock_us=clock, bytes_max=GIB)
-
-
 def test_a_damaged_value_is_noticed_when_it_is_read(
     store: Store, store_dir: Path, clock: ManualClock
 ) -> None:
