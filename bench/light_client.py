@@ -56,7 +56,10 @@ class Ended(NamedTuple):
 
 
 class LightClient:
-    """One connection to a server, for one thread. Use it in a `with`."""
+    """One connection to a server, for one thread. Use it in a `with`.
+
+    It answers the server's pings only while calls are open: use it at once, and again within some seconds.
+    """
 
     def __init__(self, address: str, method: str) -> None:
         """Connects.

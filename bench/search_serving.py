@@ -12,8 +12,8 @@ import argparse
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,14 +90,20 @@ def measure(
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="errata-bench-")))
         vectors = folder / "vectors.npy"
         np.save(vectors, corpus.rows)
-        servers: dict[tuple[str, str], Server] = {}
+        processes: dict[tuple[str, str], tuple[str, int]] = {}
         for kind in kinds:
-            search = running.enter_context(_server(kind, vectors))
-            answer = search.client.one(requests[0])
+            search = running.enter_context(serving(kind, vectors))
+            with LightClient(search[0], METHOD) as client:
+                answer = client.one(requests[0])
             if not SearchResponse.FromString(answer).results:
                 raise ValueError("the first search found nothing")
-            servers["echo", kind] = running.enter_context(_server(kind, answer=answer))
-            servers["Search", kind] = search
+            processes["echo", kind] = running.enter_context(serving(kind, answer=answer))
+            processes["Search", kind] = search
+        # Connected last: a server gives up on a client that is silent while others start.
+        servers = {
+            name: Server(running.enter_context(LightClient(address, METHOD)), pid)
+            for name, (address, pid) in processes.items()
+        }
         for server in servers.values():
             server.client.run(requests, in_flight=in_flight, seconds=WARM_UP_S)
         progress(f"{row_count:,} rows: {turn_count} turns of {seconds:g} s each")
@@ -130,13 +136,6 @@ def report(row_count: int, in_flight: int, servers: Mapping[tuple[str, str], Tur
         ("", "calls a second", "of the echo", "CPU", "p50", "p99"),
         rows,
     )
-
-
-@contextmanager
-def _server(kind: str, vectors: Path | None = None, *, answer: bytes = b"") -> Iterator[Server]:
-    """A server that runs; see `bench.serving_server`."""
-    with serving(kind, vectors, answer=answer) as (address, pid), LightClient(address, METHOD) as client:
-        yield Server(client, pid)
 
 
 def _cpu_s(pid: int) -> float:
