@@ -200,9 +200,8 @@ def measure(corpus: Corpus) -> None:
     print(f"  building codes: {codes_s:.1f} s of one core, loading the kernel included")
     print(f"  memory: {grown_bytes / row_count:.0f} bytes a row, of which {dimension * 4} are embedding")
     checked = queries[:CHECKED_COUNT]
-    print(
-        f"  other than by all scores: {wrong_count(rows, checked, partial(asking, index, LIMIT))} of {len(checked)}"
-    )
+    wrong = wrong_count(rows, checked, partial(asking, index, LIMIT))
+    print(f"  other than by all scores: {wrong} of {len(checked)}")
 
 
 def measure_hard(row_count: int, query_count: int, dimension: int) -> None:
