@@ -105,6 +105,7 @@ async def serve(config: RagConfig, stop: Stop) -> None:
         subscriber = Subscriber(
             learner=LearnerServiceStub(channel),
             mirror=mirror,
+            progress=progress,
             embedders=embedders,
             # Spreads reconnects; nothing secret hangs on it.
             reconnect=Reconnect(uniform=random.uniform),
