@@ -1,8 +1,9 @@
 """The arrays that the kernel works on, and the numbers that those who make them must know.
 
-A scan is of positions: those of `rows`, or, where that is empty, the rows themselves from 0 on. For each of
-them `bounds` holds a number that its score does not exceed, and `block_bounds` one for each block. Both only
-go down. `NEVER` stands for what does not pass, and is below `NEVER_MAX`.
+A scan is of positions: those of `rows`, or, where that is empty, the rows themselves from 0 on. For each
+block of them `block_bounds` holds a number that none of their scores exceeds; once the block is open, also
+`bounds` holds one for each position. Both only go down. `NEVER` stands for what does not pass, and is below
+`NEVER_MAX`.
 """
 
 from typing import Final, NamedTuple, TypeAlias
@@ -138,8 +139,9 @@ class Work(NamedTuple):
     """What is known of the positions, in whole blocks."""
 
     bounds: Floats
-    """By position, `NEVER` beyond the last one."""
+    """By position, `NEVER` beyond the last one; anything where the block is not open."""
     block_bounds: Floats
+    block_open: Bools
     sums: Int32s
     """Of a block, for the moment."""
     left: Int64s

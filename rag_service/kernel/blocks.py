@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from rag_service.kernel.arrays import BLOCK_ROWS, NEVER, Int64s, Scan, Work
-from rag_service.kernel.bounds import first_bound, second_bound, whole_bound
+from rag_service.kernel.bounds import bound_rows, first_bound, second_bound, whole_bound
 from rag_service.kernel.compiled import exactly, in_any_order
 from rag_service.kernel.passing import passes
 
@@ -29,10 +29,21 @@ def set_block_bound(block: int, work: Work) -> None:
 
 
 @exactly
-def bound_listed(scan: Scan) -> None:
-    """Bounds all positions, of rows that are listed, by their first codes."""
-    for position in range(scan.position_count):
-        scan.work.bounds[position] = first_bound(scan.rows[position], scan.columns.prefix, scan.query)
+def open_block(block: int, scan: Scan) -> None:
+    """Bounds the positions of a block by their first codes, if that was not done yet."""
+    prefix, query, work = scan.columns.prefix, scan.query, scan.work
+    if work.block_open[block]:
+        return
+    start = block * BLOCK_ROWS
+    end = min(start + BLOCK_ROWS, scan.position_count)
+    if len(scan.rows) > 0:
+        for position in range(start, end):
+            work.bounds[position] = first_bound(scan.rows[position], prefix, query)
+    else:
+        bound_rows(block, prefix, query, work)
+    work.bounds[end : start + BLOCK_ROWS] = NEVER
+    work.block_open[block] = True
+    set_block_bound(block, work)
 
 
 @exactly
@@ -42,6 +53,7 @@ def list_left(scan: Scan, least: np.float32) -> int:
     count = 0
     for block in range(len(scan.work.block_bounds)):
         if scan.work.block_bounds[block] >= least:
+            open_block(block, scan)
             start = block * BLOCK_ROWS
             for position in range(start, min(start + BLOCK_ROWS, scan.position_count)):
                 left[count] = position

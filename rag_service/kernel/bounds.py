@@ -14,6 +14,7 @@ from rag_service.kernel.arrays import (
     SLACK,
     Basis,
     Doubles,
+    Flag,
     Floats,
     Int16s,
     Int32s,
@@ -97,20 +98,30 @@ def _set_sums(start: int, prefix: PrefixCodes, query: Query, sums: Int32s) -> No
 
 
 @in_any_order
-def bound_blocks(prefix: PrefixCodes, query: Query, work: Work) -> None:
-    """Bounds the rows of all blocks, from row 0 on, by their first codes."""
+def bound_blocks(prefix: PrefixCodes, query: Query, work: Work, opens: Flag) -> None:
+    """Bounds all blocks, of rows from 0 on, by their first codes; with `opens` their rows too."""
     scale, norm, slack = query.factors[_FIRST_SCALE], query.factors[_FIRST_NORM], query.factors[_FIRST_SLACK]
     bounds, block_bounds, sums = work.bounds, work.block_bounds, work.sums
     for block in range(len(block_bounds)):
-        start = block * BLOCK_ROWS
-        _set_sums(start, prefix, query, sums)
-        added = norm * prefix.first_residual[block] + slack
+        _set_sums(block * BLOCK_ROWS, prefix, query, sums)
         greatest = np.int32(-_INT32_MAX)
         for place in range(BLOCK_ROWS):
             greatest = max(greatest, sums[place])
-        for place in range(BLOCK_ROWS):
-            bounds[start + place] = scale * np.float32(sums[place]) + added
+        added = norm * prefix.first_residual[block] + slack
         block_bounds[block] = scale * np.float32(greatest) + added
+        if opens:
+            for place in range(BLOCK_ROWS):
+                bounds[block * BLOCK_ROWS + place] = scale * np.float32(sums[place]) + added
+
+
+@in_any_order
+def bound_rows(block: int, prefix: PrefixCodes, query: Query, work: Work) -> None:
+    """Bounds each row of a block by its first codes."""
+    start, factors = block * BLOCK_ROWS, query.factors
+    _set_sums(start, prefix, query, work.sums)
+    added = factors[_FIRST_NORM] * prefix.first_residual[block] + factors[_FIRST_SLACK]
+    for place in range(BLOCK_ROWS):
+        work.bounds[start + place] = factors[_FIRST_SCALE] * np.float32(work.sums[place]) + added
 
 
 @in_any_order

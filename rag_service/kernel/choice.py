@@ -19,7 +19,7 @@ from rag_service.kernel.arrays import (
     Scan,
     Seeds,
 )
-from rag_service.kernel.blocks import row_at
+from rag_service.kernel.blocks import open_block, row_at
 from rag_service.kernel.bounds import second_bound, whole_bound
 from rag_service.kernel.compiled import exactly
 from rag_service.kernel.order import least_score, offer
@@ -101,6 +101,7 @@ def score_seeds(
     columns, query, work = scan.columns, scan.query, scan.work
     for promising in range(_find_promising(work.block_bounds, seeds)):
         block, least = seeds.blocks[promising], least_score(found, size)
+        open_block(block, scan)
         position = _best_passing(block, scan)
         if position < 0 or work.bounds[position] < least:
             continue

@@ -7,9 +7,9 @@ import numpy as np
 from rag_service.kernel.arrays import BLOCK_ROWS, NEVER, Flag, Floats, Found, Int64s, Scan, Seeds
 from rag_service.kernel.blocks import (
     bound_by_whole,
-    bound_listed,
     leave_out_failing,
     list_left,
+    open_block,
     set_block_bound,
     shares_pruned,
 )
@@ -20,6 +20,9 @@ from rag_service.kernel.order import least_score, put_in_order
 
 _UNKNOWN: Final = np.float32(9)
 """The bound of a row of which nothing is known."""
+_OPENED_BLOCKS_MAX: Final = 4_096
+"""The bounds of rows of so many blocks stay in the CPU's cache. To write more takes longer than to compute
+again those of the few that matter."""
 _PRUNED_SHARE_MIN: Final = 8
 """Codes prune well when they leave at most one position in so many."""
 _MANY_LEFT_MIN: Final = 256
@@ -39,19 +42,21 @@ def begin(vector: Floats, scan: Scan, reads_codes: Flag) -> None:
     """
     work = scan.work
     set_query(vector, scan.basis, scan.query)
+    work.block_open[:] = not reads_codes
+    opens = len(work.block_bounds) <= _OPENED_BLOCKS_MAX
     if not reads_codes:
-        work.bounds[:] = _UNKNOWN
+        work.bounds[: scan.position_count] = _UNKNOWN
+        work.bounds[scan.position_count :] = NEVER
         work.block_bounds[:] = _UNKNOWN
     elif len(scan.rows) > 0:
-        bound_listed(scan)
-    else:
-        bound_blocks(scan.columns.prefix, scan.query, work)
-    work.bounds[scan.position_count :] = NEVER
-    if len(scan.rows) > 0 and reads_codes:
         for block in range(len(work.block_bounds)):
-            set_block_bound(block, work)
-    elif scan.position_count < len(work.bounds):
-        set_block_bound(len(work.block_bounds) - 1, work)
+            open_block(block, scan)
+    else:
+        bound_blocks(scan.columns.prefix, scan.query, work, opens)
+        work.block_open[:] = opens
+        if opens and scan.position_count < len(work.bounds):
+            work.bounds[scan.position_count :] = NEVER
+            set_block_bound(len(work.block_bounds) - 1, work)
 
 
 @entry
@@ -104,6 +109,8 @@ def leave_out(positions: Int64s, scan: Scan) -> None:
     """Takes positions out of a scan, and makes ready for another `best`."""
     work = scan.work
     for position in positions:
+        open_block(position // BLOCK_ROWS, scan)
         work.bounds[position] = NEVER
     for block in range(len(work.block_bounds)):
-        set_block_bound(block, work)
+        if work.block_open[block]:
+            set_block_bound(block, work)

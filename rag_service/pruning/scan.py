@@ -53,6 +53,7 @@ class Space:
         self.block_count: Final = block_count
         self.query: Final = empty_query(dimension)
         self._bounds = np.empty(block_count * BLOCK_ROWS, dtype=np.float32)
+        self._block_open = np.empty(block_count, dtype=np.bool_)
         self._block_bounds = np.empty(block_count, dtype=np.float32)
         self._left = np.empty(block_count * BLOCK_ROWS, dtype=np.int64)
         self._sums = np.empty(BLOCK_ROWS, dtype=np.int32)
@@ -66,6 +67,7 @@ class Space:
         return kernel.Work(
             bounds=self._bounds[: block_count * BLOCK_ROWS],
             block_bounds=self._block_bounds[:block_count],
+            block_open=self._block_open[:block_count],
             sums=self._sums,
             left=self._left,
             chosen=self._chosen,
