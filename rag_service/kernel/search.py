@@ -20,9 +20,6 @@ from rag_service.kernel.order import least_score, put_in_order
 
 _UNKNOWN: Final = np.float32(9)
 """The bound of a row of which nothing is known."""
-_OPENED_BLOCKS_MAX: Final = 4_096
-"""The bounds of rows of so many blocks stay in the CPU's cache. To write more takes longer than to compute
-again those of the few that matter."""
 _PRUNED_SHARE_MIN: Final = 8
 """Codes prune well when they leave at most one position in so many."""
 _MANY_LEFT_MIN: Final = 256
@@ -32,18 +29,18 @@ _SHARE_PRUNED_MIN: Final = 0.3
 
 
 @entry
-def begin(vector: Floats, scan: Scan, reads_codes: Flag) -> None:
+def begin(vector: Floats, scan: Scan, reads_codes: Flag, opens: Flag) -> None:
     """Codes a query, and bounds every position.
 
     Args:
         vector: the query, a unit vector.
         scan: gets the query and the bounds; `work` has as many blocks as the positions need.
         reads_codes: whether to bound them by the first codes; otherwise all will be scored.
+        opens: whether to open all blocks of rows that are not listed.
     """
     work = scan.work
     set_query(vector, scan.basis, scan.query)
     work.block_open[:] = not reads_codes
-    opens = len(work.block_bounds) <= _OPENED_BLOCKS_MAX
     if not reads_codes:
         work.bounds[: scan.position_count] = _UNKNOWN
         work.bounds[scan.position_count :] = NEVER

@@ -27,7 +27,7 @@ from rag_service.filters import Selection
 from rag_service.pruning.codes import Codes, KeyTooLongError
 from rag_service.pruning.fit import Fit
 from rag_service.pruning.rotation import SAMPLE_ROWS_MAX, fitted_basis
-from rag_service.pruning.scan import PrunedScan, Spaces
+from rag_service.pruning.scan import OPENED_BLOCKS_MAX, PrunedScan, Spaces
 from rag_service.rows import Rows
 from rag_service.scoring import FloatScan, Scan
 
@@ -45,14 +45,18 @@ class PrunedRanking:
     list_share: Final = 16
     """Codes of rows that are listed are read here and there, the others from end to end."""
 
-    def __init__(self, rows: Rows, *, background: Background) -> None:
+    def __init__(
+        self, rows: Rows, *, background: Background, opened_blocks_max: int = OPENED_BLOCKS_MAX
+    ) -> None:
         """Keeps nothing yet.
 
         Args:
             rows: of the index.
             background: where codes are built.
+            opened_blocks_max: see `PrunedScan`.
         """
         self._rows = rows
+        self._opened_blocks_max = opened_blocks_max
         self._background = background
         self._spaces = Spaces(rows.embeddings.shape[1])
         # Guards what is written, never what is read: the writer holds it while it encodes, the background in
@@ -114,7 +118,7 @@ class PrunedRanking:
             return FloatScan(embeddings, self._rows.keys, selection, query)
         if selection.rows is not None:
             return PrunedScan(codes, selection, query, self._spaces)
-        return _JudgedScan(codes, selection, query, self._spaces, self._fit)
+        return _JudgedScan(codes, selection, query, self._spaces, self._fit, self._opened_blocks_max)
 
     def begin_codes(self) -> Codes | None:
         """Codes of a rotation that fits the rows there are, without a row in them; None where there is
@@ -176,11 +180,24 @@ class _JudgedScan(PrunedScan):
     """Tells how far the codes helped."""
 
     def __init__(
-        self, codes: Codes, selection: Selection, query: NDArray[np.float32], spaces: Spaces, fit: Fit
+        self,
+        codes: Codes,
+        selection: Selection,
+        query: NDArray[np.float32],
+        spaces: Spaces,
+        fit: Fit,
+        opened_blocks_max: int,
     ) -> None:
         self._fit = fit
         self._reads_codes = fit.reads_codes()
-        super().__init__(codes, selection, query, spaces, reads_codes=self._reads_codes)
+        super().__init__(
+            codes,
+            selection,
+            query,
+            spaces,
+            reads_codes=self._reads_codes,
+            opened_blocks_max=opened_blocks_max,
+        )
 
     def close(self) -> None:
         super().close()

@@ -42,6 +42,9 @@ from rag_service.scoring import Ranked
 _SEED_BLOCKS_MIN: Final = 64
 """The best rows of at least so many blocks are looked at first: with a good t, the rest is quickly left
 out."""
+OPENED_BLOCKS_MAX: Final = 4_096
+"""The bounds of rows of so many blocks stay in the CPU's cache. To write more takes longer than to compute
+again those of the few that matter."""
 _ONE_NUMBER: Final = np.zeros(1, dtype=np.int64)
 
 
@@ -111,6 +114,7 @@ class PrunedScan:
         spaces: Spaces,
         *,
         reads_codes: bool = True,
+        opened_blocks_max: int = OPENED_BLOCKS_MAX,
     ) -> None:
         """Reads the codes.
 
@@ -120,6 +124,7 @@ class PrunedScan:
             query: unit vector.
             spaces: where to work.
             reads_codes: False where codes are known not to prune.
+            opened_blocks_max: of more blocks, those that may matter alone are looked at row by row.
         """
         rows = NO_ROWS if selection.rows is None else selection.rows
         self.position_count: Final = selection.row_count if selection.rows is None else len(rows)
@@ -142,7 +147,7 @@ class PrunedScan:
         """Positions that it scored then."""
         if self.position_count:
             # A copy: the kernel is compiled for arrays that can be written.
-            kernel.begin(np.array(query), self._scan, reads_codes)
+            kernel.begin(np.array(query), self._scan, reads_codes, block_count <= opened_blocks_max)
 
     def best(self, count: int) -> list[Ranked]:
         """The `count` best, best first; fewer when there are fewer."""

@@ -25,7 +25,7 @@ from tests.rag_service.test_index_threads import run_threads
 
 pytest.importorskip("numba")
 
-from rag_service.background import BackgroundThread
+from rag_service.background import Background, BackgroundThread
 from rag_service.pruning.fastest import FastestRanking, Kernel
 from rag_service.pruning.ranking import PrunedRanking
 
@@ -67,6 +67,19 @@ def differences(
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers_by_codes_are_those_of_scoring_every_row(kind: str) -> None:
     assert differences(kind, example_count=2_000, query_count=100, seed=1) == []
+
+
+class OpeningFewBlocks(PrunedRanking):
+    """Works as on very many rows."""
+
+    def __init__(self, rows: Rows, *, background: Background) -> None:
+        super().__init__(rows, background=background, opened_blocks_max=0)
+
+
+def test_answers_are_the_same_where_only_blocks_that_matter_are_looked_at() -> None:
+    assert (
+        differences("clustered", example_count=2_000, query_count=100, seed=6, ranking=OpeningFewBlocks) == []
+    )
 
 
 @pytest.mark.soak
