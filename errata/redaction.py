@@ -90,6 +90,9 @@ _BARE: Final = rf"(?!{_placeholder(_BARE_END)}|{_CODE})( [A-Za-z0-9+!_][^{_STOP}
 _USER: Final = rf"(?!-)(?:(?!{_PREFIXED})[\w.@%+~\\-]){{1,64}}+"
 _CREDENTIAL_START: Final = rf"(?!{_placeholder(_BARE_END)}|[$<{{\[*]|%(?![0-9A-Fa-f]{{2}}))"
 
+# Between the words of a file, also one that a command is about to write.
+_SPACE: Final = r"(?:\s|\\[nrt])++"
+
 _RULES: Final = (
     _Rule(
         "PEM private key",
@@ -109,6 +112,34 @@ _RULES: Final = (
         "Aa",
         r"""(?i:authorization)\\?["']?[ \t]*+[:=][ \t]*+\\?["']?(?i:bearer|basic|token|apikey)[ \t]++
             (?!(?i:token|credentials|your[-_a-z]{0,40}+|x{3,}+)(?![\w.~+/=-])) ([A-Za-z0-9._~+/-]++=*+)""",
+    ),
+    _Rule(
+        "authorization header without a scheme",
+        "Aa",
+        # After the name of a scheme more follows, which this does not allow.
+        r"""(?i:authorization)\\?["']?[ \t]*+[:=][ \t]*+\\?["']?(?=(?:[A-Za-z._~+/-]*+[0-9]){3})
+            ([A-Za-z0-9._~+/-]{16,}+=*+)(?=[ \t]*+(?:$|[\r\n"'\\]))""",
+    ),
+    _Rule(
+        "cookie header",
+        "Cc",
+        # Taken as a whole, if one of its values is a token or has the name of a session. A look for that ends
+        # at the next colon, so at the next candidate at the latest.
+        r"""(?<![A-Za-z0-9])(?i:cookie)\\?["']?[ \t]{0,8}:[ \t]{0,8}\\?["']?
+            (?=[^\r\n:"'`\\]{0,4096}?
+               (?: (?i: sess | (?<![A-Za-z])sid | token | auth | jwt | csrf | xsrf )[\w.-]{0,64}+=(?!x{3})
+                   (?=[A-Za-z_%.+/~-]*+[0-9])[\w%.+/~-]{8,}+
+                 | =(?=[A-Za-z_%.+/~-]*+[0-9])(?=[0-9_%.+/~-]*+[A-Za-z])[\w%.+/~-]{24,}+ )(?=[=;"'`\\\s]|$) )
+            ([^\s"'`\\\[][^\r\n"'`\\]{0,4096}+)""",
+    ),
+    _Rule(
+        ".netrc",
+        "m",
+        # Host and user are kept, so neither may hold a secret of another shape.
+        rf"""(?<![\w.-])machine{_SPACE}(?:(?!{_PREFIXED})[\w.-]){{1,253}}+{_SPACE}
+            (?:(?:login|account){_SPACE}(?:(?!{_PREFIXED})[\w.@%+~-]){{1,64}}+{_SPACE}){{0,3}}+
+            password{_SPACE}(?!{_placeholder(_BARE_END)})
+            ( (?:[^\s"'`$<{{\[\\]) (?:[^\s"'`\[\\] | \\(?![nrt]))*+ )""",
     ),
     _Rule(
         "bearer token",
@@ -242,6 +273,9 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Slack webhook": ("hooks.slack.com",),
     "authorization header": ("authorization",),
+    "authorization header without a scheme": ("authorization",),
+    "cookie header": ("cookie",),
+    ".netrc": ("machine",),
     "bearer token": ("bearer",),
     "password in a URL": ("://",),
     "AWS secret access key": ("secret",),

@@ -29,8 +29,8 @@ class OwnedEmbedder(QueryEmbedder, Protocol):
 BuildEmbedder: TypeAlias = Callable[[str, Collection[str]], Awaitable[OwnedEmbedder]]
 """Builds the embedder that a spec such as `minilm` names, off the event loop.
 
-The second are fingerprints of the vectors that its own are to be compared with: an embedder that would have to
-ask a server for its dimension finds it there, and can be built while that server is away.
+The second are fingerprints of the vectors that its own are to be compared with: an embedder that would have
+to ask a server for its dimension finds it there, and can be built while that server is away.
 
 Raises:
     EmbedderError: it cannot be built here, or not now.

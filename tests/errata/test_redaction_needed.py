@@ -85,6 +85,10 @@ PIECES = st.sampled_from(
         *("hunter2", "Tr0ub4dor", mixed(20), mixed(40), "AKIA", "SK-", "GHP_", "user", "\u212a", "\u017f"),
         *(
             "authorization",
+            "Authorization: ",
+            "Cookie: ",
+            "session=",
+            "machine h login u password ",
             "IDENTIFIED BY ",
             "hooks.slack.com/services/",
             "-pass",
