@@ -5,8 +5,10 @@ rewritten again and again, every other time with another question, and of new on
 events the sender waits until all is learned from, and a row is noted. After the first rows only what grows
 with the number of blocks, or leaks, still grows.
 
-Beside the rate stands what the Learner used of processors and had the disk write for an event: neither depends
-on what else the machine does. Memory is RssAnon. RssFile, beside it, has the pages of the store that are in memory, which the kernel may
+Beside the rate stands what the Learner used of processors and had the disk write for an event: neither
+depends on what else the machine does.
+
+Memory is RssAnon. RssFile, beside it, has the pages of the store that are in memory, which the kernel may
 take.
 """
 
