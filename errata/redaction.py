@@ -257,19 +257,8 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "token with a prefix": (
         *("eyj", "sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "k_live_", "k_test_"),
         *("whsec_", "xox", "xapp-", "npm_", "pypi-", "aiza", "ya29.", "gocspx-", "akia", "asia", "hf_"),
-        *(
-            "hvs.",
-            "sg.",
-            "glpat-",
-            "gldt-",
-            "glrt-",
-            "glft-",
-            "glptt-",
-            "glsoat-",
-            "glcbt-",
-            "glimt-",
-            "glagent-",
-        ),
+        *("hvs.", "sg.", "glpat-", "gldt-", "glrt-", "glft-", "glptt-", "glsoat-", "glcbt-", "glimt-"),
+        "glagent-",
     ),
     "Slack webhook": ("hooks.slack.com",),
     "authorization header": ("authorization",),
@@ -295,6 +284,19 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
 them is a small part of the work of the rules, and most texts have none."""
 
 
+_FOLLOWED_BY: Final[Mapping[str, str]] = {
+    "eyj": r"[\w-]{10}",
+    "sk-": r"[\w-]{20}",
+    "xox": r"[a-z]-",
+    "npm_": r"[a-z0-9]{30}",
+    "aiza": r"[\w-]{30}",
+    "akia": r"[a-z0-9]{16}",
+    "asia": r"[a-z0-9]{16}",
+    "hf_": r"[a-z0-9]{30}",
+    "sg.": r"[\w-]{16}",
+}
+"""What comes after some of them, in lower case: what common words end in, as `task-7` does, is no secret."""
+
 _RARE_FIRST: Final = "zjqx:@_=kvywbgfpmhudc-.lrnsioate/"
 """Characters by how seldom they stand in text and commands, roughly."""
 
@@ -309,12 +311,12 @@ def _any_of(words: Iterable[str]) -> str:
         rarest = min(word, key=f"{_RARE_FIRST}{word}".index)
         before, _, after = word.partition(rarest)
         lookbehind = f"(?<={re.escape(before + rarest)})" if before else ""
-        around.setdefault(rarest, []).append(lookbehind + re.escape(after))
+        around.setdefault(rarest, []).append(lookbehind + re.escape(after) + _FOLLOWED_BY.get(word, ""))
     return "|".join(f"{re.escape(rarest)}(?:{'|'.join(rest)})" for rarest, rest in around.items())
 
 
 _NEEDED_PATTERN: Final = _any_of(word for words in _NEEDED.values() for word in words)
-_NEEDED_IN_TEXT: Final = re.compile(_NEEDED_PATTERN)
+_NEEDED_IN_TEXT: Final = re.compile(_NEEDED_PATTERN, re.ASCII)
 _NEEDED_IN_BYTES: Final = re.compile(_NEEDED_PATTERN.encode())
 
 

@@ -388,11 +388,15 @@ class WriteTransaction(ReadTransaction):
     def __init__(self, tables: Mapping[str, Table], epoch_nonce: int, wall_us: Callable[[], int]) -> None:
         super().__init__(tables, epoch_nonce)
         self._wall_us = wall_us
+        # Of the clock in the store, once it was read: thousands of blocks may be stored in one transaction.
+        self._last_tick_us: int | None = None
         self.changed_namespaces: set[str] = set()
 
     def tick_us(self) -> int:
         """A time later than any given before: the wall clock's, unless that has gone back."""
-        now = max(self._wall_us(), self.clock_us + 1)
+        if self._last_tick_us is None:
+            self._last_tick_us = self.clock_us
+        now = self._last_tick_us = max(self._wall_us(), self._last_tick_us + 1)
         self._tables["meta"].put(_CLOCK, encode_u64(now))
         return now
 
@@ -452,7 +456,7 @@ class WriteTransaction(ReadTransaction):
             waiting.enqueued_time.CopyFrom(before.enqueued_time)
         else:
             waiting.enqueued_time.FromMicroseconds(modified_us)
-        self.put_pending(key, waiting)
+        self._put_pending(key, waiting, before)
 
     def put_forgotten_block(self, key: BlockKey) -> None:
         """Stores that a block is forgotten: nothing of it is kept, nothing waits."""
@@ -461,12 +465,11 @@ class WriteTransaction(ReadTransaction):
 
     def put_pending(self, key: BlockKey, record: PendingRecord) -> None:
         """Stores the place of a block in the queue."""
-        self._count_parked(key, parked_now=record.parked)
-        self._tables["pending"].put(key.encode(), record.SerializeToString())
+        self._put_pending(key, record, self.pending(key))
 
     def delete_pending(self, key: BlockKey) -> None:
         """Takes a block out of the queue. One that is not there stays so."""
-        self._count_parked(key, parked_now=False)
+        self._count_parked(self.pending(key), parked_now=False)
         self._tables["pending"].delete(key.encode())
 
     # --- Examples.
@@ -559,8 +562,11 @@ class WriteTransaction(ReadTransaction):
         self._tables["blocks_by_time"].append(encode_u64(modified_us), encoded_key)
         return modified_us
 
-    def _count_parked(self, key: BlockKey, *, parked_now: bool) -> None:
-        before = self.pending(key)
+    def _put_pending(self, key: BlockKey, record: PendingRecord, before: PendingRecord | None) -> None:
+        self._count_parked(before, parked_now=record.parked)
+        self._tables["pending"].put(key.encode(), record.SerializeToString())
+
+    def _count_parked(self, before: PendingRecord | None, *, parked_now: bool) -> None:
         parked_before = before is not None and before.parked
         if parked_now != parked_before:
             count = self._number(_PARKED) + (1 if parked_now else -1)

@@ -29,6 +29,19 @@ def secrets() -> Iterator[str]:
 def test_every_rule_says_what_it_needs() -> None:
     assert redaction._NEEDED.keys() == {rule.name for rule in redaction._RULES}
     assert all(part == part.lower() for parts in redaction._NEEDED.values() for part in parts)
+    assert redaction._FOLLOWED_BY.keys() <= {*redaction._NEEDED["token with a prefix"]}
+
+
+def test_what_ends_in_a_common_word_is_not_looked_at_twice() -> None:
+    for text in (
+        "task-12345",
+        "Asia/Tokyo",
+        "df -h /mnt/disk-2",
+        "msg.txt",
+        "conv_hf_1",
+        "mask-rcnn-for-detection",
+    ):
+        assert not may_hold_secret(text.encode())
 
 
 @given(
