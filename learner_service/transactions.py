@@ -13,6 +13,7 @@ Invariants, which `integrity.py` checks on the whole store:
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Final, NamedTuple, Protocol
 
 from errata import digest
@@ -34,6 +35,7 @@ TABLES: Final = (
     "tombstones",  # revision -> time of the deletion
     "namespaces",  # namespace ‖ 0 -> Tally
     "traces",  # namespace ‖ 0 ‖ trace ID -> TraceRecord
+    "trace_blocks",  # namespace ‖ 0 ‖ length of the trace ID ‖ trace ID ‖ block ID -> nothing
     "files",  # identity of a log file -> LogFileRecord
     "backfills",  # ID -> BackfillRecord, and a row for each done block; see `backfill_rows.py`
 )
@@ -536,8 +538,23 @@ class WriteTransaction(ReadTransaction):
         self._tables["traces"].put(_trace_key(namespace, trace_id), record.SerializeToString())
 
     def delete_trace(self, namespace: str, trace_id: str) -> None:
-        """Drops what is known of a trace."""
+        """Drops what is known of a trace, but the blocks that `take_trace_blocks` gives."""
         self._tables["traces"].delete(_trace_key(namespace, trace_id))
+
+    def add_trace_block(self, namespace: str, trace_id: str, block_id: str) -> None:
+        """Notes a block that a trace names, beside those in its record; once is enough."""
+        key = _trace_blocks_prefix(namespace, trace_id) + block_id.encode()
+        if self._tables["trace_blocks"].get(key) is None:
+            self._tables["trace_blocks"].put(key, b"")
+
+    def take_trace_blocks(self, namespace: str, trace_id: str, count_max: int) -> list[str]:
+        """Takes blocks that were noted beside those in the record; fewer than asked for when that is all."""
+        prefix = _trace_blocks_prefix(namespace, trace_id)
+        rows = takewhile(lambda row: row[0].startswith(prefix), self._tables["trace_blocks"].scan(prefix))
+        keys = [key for key, _ in islice(rows, count_max)]
+        for key in keys:
+            self._tables["trace_blocks"].delete(key)
+        return [key.removeprefix(prefix).decode() for key in keys]
 
     def put_log_file(self, identity: bytes, record: LogFileRecord) -> None:
         """Stores how far a log file has been read."""
@@ -600,6 +617,12 @@ class WriteTransaction(ReadTransaction):
 
 def _trace_key(namespace: str, trace_id: str) -> bytes:
     return namespace.encode() + b"\0" + trace_id.encode()
+
+
+def _trace_blocks_prefix(namespace: str, trace_id: str) -> bytes:
+    """Of no trace the beginning of that of another one, whatever the two IDs hold."""
+    encoded_id = trace_id.encode()
+    return namespace.encode() + b"\0" + bytes((len(encoded_id),)) + encoded_id
 
 
 def _first(rows: Iterable[tuple[bytes, bytes]], count: int) -> Iterator[tuple[bytes, bytes]]:
