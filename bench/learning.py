@@ -26,7 +26,7 @@ from errata.cli.clock import increasing_clock_us
 from errata.cli.events import row_events
 from errata.cli.rows import Row
 from errata.embedding import Embedder, EmbeddingThread, build_embedder
-from errata.embedding.embedder import FloatMatrix
+from errata.embedding.embedder import LOCAL_DOCUMENTS_MAX, FloatMatrix
 from errata.text import query_from_text
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.__main__ import SWITCH_INTERVAL_S
@@ -51,6 +51,8 @@ MINILM_ROUNDS: Final = 9
 
 class FreeEmbedder:
     """Gives every text the same unit vector, at once."""
+
+    documents_max = LOCAL_DOCUMENTS_MAX
 
     async def documents(self, texts: Sequence[str]) -> FloatMatrix:
         """One row a text."""

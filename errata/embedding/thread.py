@@ -74,6 +74,11 @@ class EmbeddingThread:
         """Length of its vectors."""
         return self._embedder.dimension
 
+    @property
+    def documents_max(self) -> int:
+        """Documents that are best embedded at once."""
+        return self._embedder.documents_max
+
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
