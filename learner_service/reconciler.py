@@ -47,8 +47,8 @@ from learner_service.store import Store
 from learner_service.transactions import ReadTransaction, WriteTransaction
 
 BACKFILL_SHARE: Final = 1 / 8
-"""Of the texts that are best embedded at once, how many of a backfill are: live work waits for them. With a model
-on this machine it is two, some 10 ms; of a server that takes long whatever it is asked, more."""
+"""Of the texts that are best embedded at once, how many of a backfill are: live work waits for them. With a
+model on this machine it is two, some 10 ms; with a server that takes long whatever it is asked, more."""
 
 _CHANGED: Final = frozenset({RECONCILE_OUTCOME_CREATED, RECONCILE_OUTCOME_UPDATED, RECONCILE_OUTCOME_DELETED})
 
