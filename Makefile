@@ -55,9 +55,13 @@ bench: $(VENV)/.installed ## Measures: retrieval quality and latency
 	@python -m bench.quality
 	@python -m bench.freshness
 
+# The images install what the tests ran with: their locks take the versions of dev.txt.
+LOCK := uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --quiet
 lock: ## Pins every dependency anew, with hashes (needs uv)
-	uv pip compile pyproject.toml --extra server --extra cli --group dev --generate-hashes --universal \
-	  --python-version 3.11 --no-header --no-annotate --quiet --upgrade --output-file requirements/dev.txt
+	$(LOCK) --upgrade --extra server --extra cli --group dev --output-file requirements/dev.txt pyproject.toml
+	$(LOCK) --constraint requirements/dev.txt --extra learner --output-file requirements/learner.txt pyproject.toml
+	$(LOCK) --constraint requirements/dev.txt --extra rag --output-file requirements/rag.txt pyproject.toml
+	$(LOCK) --constraint requirements/dev.txt --group pyproject.toml:build --output-file requirements/build.txt
 
 clean: ## Removes the virtual environment and caches; keeps ./.errata
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

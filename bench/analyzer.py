@@ -29,7 +29,7 @@ from errata.v1.rag_pb2 import SearchRequest
 from errata.v1.rag_pb2_grpc import RagServiceStub
 from learner_service.analyzer import Analyzer, LogDirectory
 from learner_service.recorder import record_events
-from learner_service.store import Store
+from learner_service.store.store import Store
 from scripts.processes import start
 
 DATA: Final = Path(__file__).resolve().parents[1] / "data"

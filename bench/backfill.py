@@ -40,20 +40,21 @@ from errata.v1.learner_pb2 import (
     RecordEventsRequest,
 )
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
-from learner_service.backfill import Backfills
-from learner_service.backfill_feed import BackfillFeed
-from learner_service.backoff import ExponentialBackoff
+from learner_service.backfill.calls import Backfills
+from learner_service.backfill.feed import BackfillFeed
 from learner_service.change_feed import EmbedderIdentity
 from learner_service.clock import MonotonicClock
 from learner_service.derive import Policy
 from learner_service.keys import BlockKey
 from learner_service.learning import Learning
-from learner_service.queue_metrics import QueueMetrics
 from learner_service.reconciler import Reconciler
 from learner_service.recorder import record_events
-from learner_service.store import Store
-from learner_service.transactions import Table, WriteTransaction
-from learner_service.workqueue import WorkQueue
+from learner_service.store.store import Store
+from learner_service.store.tables import Table
+from learner_service.store.write_transaction import WriteTransaction
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import WorkQueue
 from scripts.processes import start
 
 MATCHING_COUNT = 1_000

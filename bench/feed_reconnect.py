@@ -23,9 +23,10 @@ from bench.report import machine_line, print_table, progress
 from errata.v1.learner_pb2 import RecordEventsRequest, WatchUpdatesRequest, WatchUpdatesResponse
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
 from learner_service.change_feed import WatchOptions, scan
-from learner_service.store import Store
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.rows import LogRow
+from learner_service.store.store import Store
 from learner_service.tokens import WatchPosition
-from learner_service.transactions import LogRow, ReadTransaction
 from scripts.processes import Process, start
 
 EVENTS_PER_REQUEST = 500

@@ -11,8 +11,8 @@ from bench.report import progress
 from errata.embedding import build_embedder
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, BLOCK_KIND_MARKUP, BlockEvent
 from errata.v1.example_pb2 import Example
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 EMBEDDER = "hashing"
 """Of the services that run on such a store: 384 dimensions and no model to load."""

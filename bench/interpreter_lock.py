@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.report import machine_line, print_table, spread
 from errata.v1.example_pb2 import Example
 from learner_service.__main__ import SWITCH_INTERVAL_S
-from learner_service.store import Store
+from learner_service.store.store import Store
 
 COMMITS_PER_RUN = 100
 RUN_COUNT = 5

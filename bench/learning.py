@@ -30,17 +30,17 @@ from errata.embedding.embedder import LOCAL_DOCUMENTS_MAX, FloatMatrix
 from errata.text import query_from_text
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.__main__ import SWITCH_INTERVAL_S
-from learner_service.backoff import ExponentialBackoff
 from learner_service.change_feed import EmbedderIdentity
 from learner_service.clock import MonotonicClock
 from learner_service.derive import Policy
 from learner_service.keys import BlockKey
 from learner_service.learning import BATCH_KEYS_MAX, Learning
-from learner_service.queue_metrics import QueueMetrics
 from learner_service.reconciler import DocumentEmbedder, Reconciler
 from learner_service.recorder import Recorder
-from learner_service.store import Store
-from learner_service.workqueue import WorkQueue
+from learner_service.store.store import Store
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import WorkQueue
 
 DATA: Final = Path(__file__).resolve().parent.parent / "data" / "nl2bash" / "learn.jsonl"
 DIMENSION: Final = 384

@@ -37,9 +37,9 @@ from rag_service.index import ExampleIndex, IndexQuery
 from rag_service.mirror import Mirror, Source
 from rag_service.progress import Progress
 from rag_service.read_your_writes import Epochs
-from rag_service.snapshot_directory import SnapshotDirectory
-from rag_service.snapshot_keeper import SnapshotKeeper
-from rag_service.snapshot_start import read_replica
+from rag_service.snapshot.directory import SnapshotDirectory
+from rag_service.snapshot.keeper import SnapshotKeeper
+from rag_service.snapshot.start import read_replica
 from scripts.processes import start
 
 WRITE_S_MAX = 600.0

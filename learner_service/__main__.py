@@ -37,26 +37,29 @@ from errata.v1 import learner_pb2
 from learner_service.analyzer.analyzer import Analyzer
 from learner_service.analyzer.directories import LogDirectory
 from learner_service.analyzer.metrics import AnalyzerMetrics
-from learner_service.backfill import Backfills
-from learner_service.backfill_feed import BackfillFeed
-from learner_service.backoff import ExponentialBackoff
+from learner_service.backfill.calls import Backfills
+from learner_service.backfill.feed import BackfillFeed
 from learner_service.change_feed import ChangeFeed, EmbedderIdentity
 from learner_service.clock import MonotonicClock
 from learner_service.config import LearnerConfig, parse
 from learner_service.derive import Policy
 from learner_service.errors import StoreError
+from learner_service.heaps import limit_heaps
+from learner_service.inspection import Identity, Inspection
 from learner_service.keys import BlockKey
 from learner_service.learner_metrics import LearnerMetrics, ReconcileMetrics
 from learner_service.learning import Learning
 from learner_service.maintenance import DeletionLimits, Maintenance
-from learner_service.queue_metrics import QueueMetrics
 from learner_service.reconciler import Reconciler
 from learner_service.recorder import Recorder, record_events
 from learner_service.reembed import Reembedding
-from learner_service.service import STATUSES, Identity, LearnerServicer
+from learner_service.service import STATUSES, LearnerServicer
 from learner_service.start import adopt_embedder, adopt_policy, adopt_redaction
-from learner_service.store import Store
-from learner_service.workqueue import WorkQueue
+from learner_service.store.schema import SCHEMA, Schema
+from learner_service.store.store import Store
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import WorkQueue
 
 SWITCH_INTERVAL_S = 0.0005
 """LMDB's calls give up the interpreter lock, and getting it back from a thread that computes takes as long as
@@ -74,18 +77,25 @@ def main() -> None:
     config = parse(sys.argv[1:], os.environ)
     logs.configure_logs(config.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    limit_heaps()
     sys.exit(run(partial(serve, config)))
 
 
-async def serve(config: LearnerConfig, stop: Stop) -> None:
-    """Starts every part, serves until asked to stop, and ends them in the opposite order."""
+async def serve(config: LearnerConfig, stop: Stop, *, schema: Schema = SCHEMA) -> None:
+    """Starts every part, serves until asked to stop, and ends them in the opposite order.
+
+    Args:
+        config: what the Learner is told.
+        stop: ends it.
+        schema: the layout of the store, for tests of what a start does with a store of another version.
+    """
     started_us = _wall_us()
     policy = Policy(config.policy)
     redaction = config.redaction == "on"
     async with contextlib.AsyncExitStack() as closing:
         # Before a store is made that a slip of the pen would leave behind.
         await _off_the_loop(partial(check_embedder, config.embedder), config)
-        store = closing.enter_context(_store(config))
+        store = closing.enter_context(_store(config, schema))
         embedder = await _embedder(config, store)
         closing.callback(embedder.close)
         identity = EmbedderIdentity(
@@ -125,6 +135,18 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
             meter=analyzer_metrics,
         )
         analyzer_metrics.show_lag(analyzer.lag)
+        inspection = Inspection(
+            store=store,
+            feed=feed,
+            logs=analyzer,
+            identity=Identity(
+                version=importlib.metadata.version("errata"),
+                policy=policy,
+                embedder=identity,
+                started_us=started_us,
+            ),
+            wall_us=_wall_us,
+        )
         server = GrpcServer(
             services=[
                 Service(
@@ -135,13 +157,7 @@ async def serve(config: LearnerConfig, stop: Stop) -> None:
                         learning=learning,
                         backfills=Backfills(store, backfill_feed.wake),
                         feed=feed,
-                        logs=analyzer,
-                        identity=Identity(
-                            version=importlib.metadata.version("errata"),
-                            policy=policy,
-                            embedder=identity,
-                            started_us=started_us,
-                        ),
+                        inspection=inspection,
                         wall_us=_wall_us,
                     ),
                 )
@@ -202,9 +218,11 @@ async def _off_the_loop(call: Callable[[], T], config: LearnerConfig) -> T:
         raise StartError(f"--embedder {config.embedder}: {error}") from error
 
 
-def _store(config: LearnerConfig) -> Store:
+def _store(config: LearnerConfig, schema: Schema) -> Store:
     try:
-        return Store.open(config.store_dir, clock_us=_wall_us, bytes_max=config.store_bytes_max)
+        return Store.open(
+            config.store_dir, clock_us=_wall_us, bytes_max=config.store_bytes_max, schema=schema
+        )
     except StoreError as error:
         raise StartError(str(error)) from error
 

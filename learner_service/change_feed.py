@@ -25,9 +25,9 @@ from errata.v1.learner_pb2 import (
 )
 from learner_service import tokens
 from learner_service.errors import EmbedderMismatchError
-from learner_service.store import Commit, Store
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Commit, Store
 from learner_service.tokens import WatchPosition
-from learner_service.transactions import ReadTransaction
 
 BATCH_BYTES_MAX: Final = 256 * 1024
 """Smaller batches sync several times slower; larger ones gain little and delay the first."""

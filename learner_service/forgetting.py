@@ -2,7 +2,7 @@
 
 from errata.store.v1.store_pb2 import TraceRecord
 from learner_service.keys import BlockKey
-from learner_service.transactions import WriteTransaction
+from learner_service.store.write_transaction import WriteTransaction
 
 
 def forget(transaction: WriteTransaction, key: BlockKey) -> int | None:

@@ -15,7 +15,7 @@ from errata.v1.learner_pb2 import NOT_LEARNED_REASON_UNSPECIFIED, NotLearnedReas
 from learner_service.change_feed import ChangeFeed
 from learner_service.keys import BlockKey
 from learner_service.reconciler import Settled, Superseded
-from learner_service.store import Store
+from learner_service.store.store import Store
 
 
 class LearnerMetrics:

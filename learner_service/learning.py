@@ -19,15 +19,15 @@ from errata.embedding import EmbedderError
 from errata.serving.logs import get_logger
 from errata.store.v1.store_pb2 import PendingRecord
 from errata.v1.learner_pb2 import NOT_LEARNED_REASON_ERROR, RECONCILE_OUTCOME_FAILED
-from learner_service.backfill_rows import Reconciled
+from learner_service.backfill.rows import Reconciled
 from learner_service.errors import BlockNotFoundError, StoreFullError
 from learner_service.keys import BlockKey
-from learner_service.lanes import Lane
 from learner_service.reconciler import Deferred, Reconciler, Result, Settled, Superseded
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from learner_service.waiting import comes_within
-from learner_service.workqueue import WorkQueue
+from learner_service.workqueue.lanes import Lane
+from learner_service.workqueue.queue import WorkQueue
 
 BATCH_KEYS_MAX: Final = 64
 """Blocks that are embedded and stored together; larger batches gain little and make each of them wait."""

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Final
 
 from errata.serving.logs import get_logger
-from learner_service.backfill_rows import has_ended
+from learner_service.backfill.rows import has_ended
 from learner_service.errors import StoreFullError
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 INTERVAL_S: Final = 60.0
 """Between passes. What is forgotten a minute late harms nobody."""

@@ -29,7 +29,7 @@ from errata.v1.learner_pb2 import (
     NotLearnedReason,
     ReconcileOutcome,
 )
-from learner_service.backfill_rows import Reconciled
+from learner_service.backfill.rows import Reconciled
 from learner_service.change_feed import EmbedderIdentity
 from learner_service.derive import (
     EXAMPLE_BYTES_MAX,
@@ -42,9 +42,10 @@ from learner_service.derive import (
     vector_reusable,
 )
 from learner_service.keys import BlockKey
-from learner_service.lanes import Lane
-from learner_service.store import Store
-from learner_service.transactions import ReadTransaction, WriteTransaction
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
+from learner_service.workqueue.lanes import Lane
 
 BACKFILL_SHARE: Final = 1 / 8
 """Of the texts that are best embedded at once, how many of a backfill are: live work waits for them. With a

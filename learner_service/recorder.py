@@ -13,8 +13,8 @@ from errata.text import redact_event
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.fold import fold
 from learner_service.keys import BlockKey
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 INLINE_BYTES_MAX = 64 * 1024
 """Events of more bytes together are redacted in a thread: the event loop serves everybody."""

@@ -21,8 +21,8 @@ from errata.text import redact, redact_block, redact_doc, redact_event, redact_l
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.fold import fold, instant, text_hash
 from learner_service.keys import BlockKey
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 Row = TypeVar("Row")
 

@@ -25,14 +25,14 @@ from errata.embedding import EmbedderError, EmbedderRejectedError
 from errata.serving.logs import get_logger
 from errata.store.v1.store_pb2 import PendingRecord
 from errata.v1.learner_pb2 import ExampleUpdate
-from learner_service.backoff import ExponentialBackoff
 from learner_service.change_feed import EmbedderIdentity
 from learner_service.derive import EXAMPLE_BYTES_MAX, example_too_large
 from learner_service.errors import ReembeddingError, StoreFullError
 from learner_service.keys import BlockKey
 from learner_service.reconciler import DocumentEmbedder
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
+from learner_service.workqueue.backoff import ExponentialBackoff
 
 T = TypeVar("T")
 

@@ -4,17 +4,13 @@ The table at the end turns every error of the Learner into a Status.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from errata import digest
 from errata.embedding import EmbedderError, EmbedderRejectedError
 from errata.serving.fields import (
     check_backfill_id,
@@ -29,12 +25,8 @@ from errata.serving.fields import (
 from errata.serving.server import Call
 from errata.serving.statuses import StatusRule, StatusTable
 from errata.v1 import learner_pb2 as pb
-from errata.v1.block_pb2 import BlockLog
-from errata.v1.example_pb2 import Example
-from learner_service.analyzer.following import FileStatus
-from learner_service.backfill import BackfillNotFoundError, Backfills, TooManyBackfillsError
-from learner_service.change_feed import ChangeFeed, EmbedderIdentity, WatchOptions
-from learner_service.derive import Policy
+from learner_service.backfill.calls import BackfillNotFoundError, Backfills, TooManyBackfillsError
+from learner_service.change_feed import ChangeFeed, WatchOptions
 from learner_service.errors import (
     BlockNotFoundError,
     EmbedderMismatchError,
@@ -43,13 +35,12 @@ from learner_service.errors import (
     TokenMalformedError,
 )
 from learner_service.forgetting import forget
+from learner_service.inspection import Inspection
 from learner_service.keys import BlockKey
 from learner_service.learning import Learning
-from learner_service.projection import block_log, block_state
 from learner_service.recorder import Recorder
-from learner_service.store import Store
-from learner_service.tokens import decode_page_token, encode_page_token, state_token
-from learner_service.transactions import ReadTransaction
+from learner_service.store.store import Store
+from learner_service.tokens import decode_page_token, state_token
 from learner_service.validation import check_request_events
 
 T = TypeVar("T")
@@ -60,36 +51,11 @@ BOOKMARK_INTERVAL_S_RANGE: Final = (0.1, 60.0)
 LEARN_WAIT_MARGIN_S: Final = 0.05
 """How long before the deadline of a call a wait ends, so that the answer still arrives."""
 
-LISTED_ROWS_MAX: Final = 2_000
-"""Rows looked at for one page: a filter that matches little gives short pages, never a slow one."""
-
-BLOCK_BYTES_MAX: Final = 4 * 1024 * 1024
-"""Size of a GetBlock answer above which outputs are left out."""
-
 BACKFILL_NAMESPACES_MAX: Final = 1_000
 """Namespaces of one Backfill: they are looked through for each block that changes while it runs."""
 
-EXAMPLES_PAGE_BYTES_MAX: Final = 2 * 1024 * 1024
-
 WATCHER_CHARACTERS_MAX: Final = 100
 """Of a watcher's name; it is only shown to people."""
-
-
-class LogFollower(Protocol):
-    """What follows the logs, as far as GetStatus shows it."""
-
-    def status(self) -> Sequence[FileStatus]:
-        """The files being followed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What GetStatus says of the program itself."""
-
-    version: str
-    policy: Policy
-    embedder: EmbedderIdentity
-    started_us: int
 
 
 class LearnerServicer:
@@ -103,8 +69,7 @@ class LearnerServicer:
         learning: Learning,
         backfills: Backfills,
         feed: ChangeFeed,
-        logs: LogFollower,
-        identity: Identity,
+        inspection: Inspection,
         wall_us: Callable[[], int],
     ) -> None:
         self._store = store
@@ -112,8 +77,7 @@ class LearnerServicer:
         self._learning = learning
         self._backfills = backfills
         self._feed = feed
-        self._logs = logs
-        self._identity = identity
+        self._inspection = inspection
         self._wall_us = wall_us
 
     async def record_events(self, request: pb.RecordEventsRequest, call: Call) -> pb.RecordEventsResponse:
@@ -171,21 +135,7 @@ class LearnerServicer:
     async def get_block(self, request: pb.GetBlockRequest, call: Call) -> pb.GetBlockResponse:
         """Returns a block, its example, and why there is none."""
         del call
-        key = _block_key(request.id, request.namespace)
-        with self._store.read() as transaction:
-            record = transaction.block(key)
-            if record is None:
-                raise BlockNotFoundError(key)
-            stored = transaction.example(key)
-            response = pb.GetBlockResponse(block=block_log(key, record), state=self._state(transaction, key))
-        if stored is not None and stored.example is not None:
-            response.example.CopyFrom(_without_embedding(stored.example))
-        if response.ByteSize() > BLOCK_BYTES_MAX:
-            _drop_outputs(response.block)
-        if response.ByteSize() > BLOCK_BYTES_MAX:
-            # What it was learned from is in the block, but for what redaction and trimming took.
-            response.ClearField("example")
-        return response
+        return self._inspection.block(_block_key(request.id, request.namespace))
 
     async def list_blocks(self, request: pb.ListBlocksRequest, call: Call) -> pb.ListBlocksResponse:
         """Lists blocks, the latest change first."""
@@ -193,7 +143,7 @@ class LearnerServicer:
         size = page_size("page_size", request.page_size)
         check_namespaces("namespaces", request.namespaces)
         before_us = decode_page_token(request.page_token)
-        return await asyncio.to_thread(self._list_blocks, request, size, before_us)
+        return await asyncio.to_thread(self._inspection.list_blocks, request, size, before_us)
 
     async def list_examples(self, request: pb.ListExamplesRequest, call: Call) -> pb.ListExamplesResponse:
         """Lists examples, the latest change first."""
@@ -202,7 +152,7 @@ class LearnerServicer:
         check_namespaces("namespaces", request.namespaces)
         check_labels("labels", request.labels)
         before_revision = decode_page_token(request.page_token)
-        return await asyncio.to_thread(self._list_examples, request, size, before_revision)
+        return await asyncio.to_thread(self._inspection.list_examples, request, size, before_revision)
 
     async def forget_example(self, request: pb.ForgetExampleRequest, call: Call) -> pb.ForgetExampleResponse:
         """Deletes an example and erases its block, for good."""
@@ -218,9 +168,7 @@ class LearnerServicer:
     async def get_status(self, request: pb.GetStatusRequest, call: Call) -> pb.GetStatusResponse:
         """Describes the store, the queue and the watchers."""
         del request, call
-        return await asyncio.to_thread(self._status)
-
-    # --- Below: reads of the store, in its own terms.
+        return await asyncio.to_thread(self._inspection.status)
 
     def _recorded(self, keys: Iterable[BlockKey], changed_count: int) -> pb.RecordEventsResponse:
         pending_count, newest = 0, 0
@@ -233,122 +181,6 @@ class LearnerServicer:
         return pb.RecordEventsResponse(
             changed_block_count=changed_count, pending_block_count=pending_count, token=token
         )
-
-    def _state(self, transaction: ReadTransaction, key: BlockKey) -> pb.BlockState:
-        record = transaction.block(key)
-        if record is None:
-            raise BlockNotFoundError(key)
-        return block_state(
-            key,
-            record,
-            transaction.pending(key),
-            learned=transaction.is_learned(key),
-            policy=self._identity.policy,
-            fingerprint=self._identity.embedder.fingerprint,
-            dimension=self._identity.embedder.dimension,
-        )
-
-    def _list_blocks(
-        self, request: pb.ListBlocksRequest, size: int, before_us: int | None
-    ) -> pb.ListBlocksResponse:
-        response = pb.ListBlocksResponse()
-        namespaces, reasons = frozenset(request.namespaces), frozenset(request.reasons)
-        with self._store.read() as transaction:
-            page = _Page(transaction.blocks_before(before_us))
-            for _, key in page:
-                if namespaces and key.namespace not in namespaces:
-                    continue
-                state = self._state(transaction, key)
-                if not reasons or state.reason in reasons:
-                    response.blocks.append(state)
-                if len(response.blocks) == size:
-                    break
-            response.next_page_token = page.next_token()
-        return response
-
-    def _list_examples(
-        self, request: pb.ListExamplesRequest, size: int, before_revision: int | None
-    ) -> pb.ListExamplesResponse:
-        response = pb.ListExamplesResponse()
-        namespaces = frozenset(name.encode() for name in request.namespaces)
-        page_bytes = 0
-        with self._store.read() as transaction:
-            page = _Page(transaction.log_before(before_revision))
-            for _, row in page:
-                if not row.live or (namespaces and row.namespace not in namespaces):
-                    continue
-                example = _without_embedding(pb.ExampleUpdate.FromString(row.update).put)
-                if not _has_labels(example.labels, request.labels):
-                    continue
-                if response.examples and page_bytes + example.ByteSize() > EXAMPLES_PAGE_BYTES_MAX:
-                    page.put_back()
-                    break
-                response.examples.append(example)
-                page_bytes += example.ByteSize()
-                if len(response.examples) == size:
-                    break
-            response.next_page_token = page.next_token()
-        return response
-
-    def _status(self) -> pb.GetStatusResponse:
-        with self._store.read() as transaction:
-            waiting = transaction.queue_summary()
-            tally = transaction.tally()
-            response = pb.GetStatusResponse(
-                version=self._identity.version,
-                store_id=transaction.store_id,
-                head_revision=transaction.head_revision,
-                block_count=transaction.block_count,
-                example_count=tally.count,
-                queued_block_count=waiting.queued_block_count,
-                failed_block_count=waiting.parked_block_count,
-                embedder_fingerprint=transaction.embedder_fingerprint,
-                digest=digest.encode(tally.digest),
-                compact_revision=transaction.compact_revision,
-                policy=self._identity.policy.value,
-                store_bytes_max=self._store.bytes_max,
-            )
-        for file in self._logs.status():
-            response.log_files.add(
-                path=file.path,
-                offset_bytes=file.offset_bytes,
-                size_bytes=file.size_bytes,
-                malformed_line_count=file.malformed_line_count,
-            )
-        response.store_bytes = self._store.size_bytes
-        if waiting.oldest_enqueued_us is not None:
-            age_us = max(0, self._wall_us() - waiting.oldest_enqueued_us)
-            response.oldest_queued_age.CopyFrom(_duration(age_us))
-        response.start_time.CopyFrom(_timestamp(self._identity.started_us))
-        for lag in self._feed.lags():
-            response.watchers.add(watcher=lag.watcher, lag_revision_count=lag.revision_count)
-        return response
-
-
-class _Page(Iterator[tuple[int, T]]):
-    """Rows by descending number, at most `LISTED_ROWS_MAX`, that knows where the next page begins."""
-
-    def __init__(self, rows: Iterator[tuple[int, T]]) -> None:
-        self._rows = rows
-        self._bounded = islice(rows, LISTED_ROWS_MAX)
-        self._last: int | None = None
-        self._before_last: int | None = None
-        self._returned = False
-
-    def __next__(self) -> tuple[int, T]:
-        number, row = next(self._bounded)
-        self._before_last, self._last = self._last, number
-        return number, row
-
-    def put_back(self) -> None:
-        """Leaves the last row to the next page. It is not the first of this one."""
-        self._last = self._before_last
-        self._returned = True
-
-    def next_token(self) -> str:
-        """Asks for what follows the rows taken; empty when nothing does."""
-        more = self._returned or next(self._rows, None) is not None
-        return encode_page_token(self._last) if more and self._last is not None else ""
 
 
 def _block_key(block_id: str, namespace: str) -> BlockKey:
@@ -367,37 +199,6 @@ def _within_deadline(wait_s: float, call: Call) -> float:
     if remaining_s is None:
         return wait_s
     return max(0.0, min(wait_s, remaining_s - LEARN_WAIT_MARGIN_S))
-
-
-def _without_embedding(example: Example) -> Example:
-    example.ClearField("embedding")
-    return example
-
-
-def _has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return all(labels.get(key) == value for key, value in wanted.items())
-
-
-def _drop_outputs(block: BlockLog) -> None:
-    shown: Collection[str] = ("generated_block", "executed_block", "succeeded_block")
-    for field in shown:
-        if block.HasField(field):  # type: ignore[arg-type]  # the stubs want a literal
-            getattr(block, field).ClearField("outputs")
-    for blocks in (block.doc.blocks, block.taught.query.blocks, block.taught.answer):
-        for each in blocks:
-            each.ClearField("outputs")
-
-
-def _timestamp(time_us: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromMicroseconds(time_us)
-    return timestamp
-
-
-def _duration(length_us: int) -> Duration:
-    duration = Duration()
-    duration.FromMicroseconds(length_us)
-    return duration
 
 
 STATUSES: Final[StatusTable] = {

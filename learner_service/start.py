@@ -12,8 +12,8 @@ from errata.v1.learner_pb2 import BackfillRequest
 from learner_service.derive import Policy
 from learner_service.errors import StoreFullError
 from learner_service.redaction_rewrite import rewrite
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 NO_REDACTION_HASH: Final = blake2b(b"off", digest_size=16).digest()
 """Stands for the rules of a store whose text is not redacted."""

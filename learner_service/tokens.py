@@ -15,7 +15,7 @@ from errata.store.v1.store_pb2 import WatchToken
 from errata.v1.learner_pb2 import WatchResetReason
 from errata.v1.token_pb2 import StateToken
 from learner_service.errors import TokenMalformedError
-from learner_service.transactions import ReadTransaction
+from learner_service.store.read_transaction import ReadTransaction
 
 _PAGE_TOKEN_DIGITS_MAX: Final = 16
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")

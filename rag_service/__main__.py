@@ -49,10 +49,10 @@ from rag_service.progress import Progress
 from rag_service.query_embedder import build_threaded
 from rag_service.reconnect import Reconnect
 from rag_service.service import STATUSES, RagServicer
-from rag_service.snapshot_directory import SnapshotDirectory
-from rag_service.snapshot_errors import DirectoryInUseError
-from rag_service.snapshot_keeper import SnapshotKeeper
-from rag_service.snapshot_start import read_replica
+from rag_service.snapshot.directory import SnapshotDirectory
+from rag_service.snapshot.errors import DirectoryInUseError
+from rag_service.snapshot.keeper import SnapshotKeeper
+from rag_service.snapshot.start import read_replica
 from rag_service.subscriber import Subscriber
 
 SEARCH_THREAD_COUNT: Final = 4
@@ -92,6 +92,7 @@ async def serve(config: RagConfig, stop: Stop) -> None:
         subscriber = Subscriber(
             learner=LearnerServiceStub(channel),
             mirror=mirror,
+            progress=progress,
             embedders=embedders,
             # Spreads reconnects; nothing secret hangs on it.
             reconnect=Reconnect(uniform=random.uniform),

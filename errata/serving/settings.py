@@ -24,7 +24,7 @@ import difflib
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -228,7 +228,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
 }
 """By the name of the field in the configuration of a service."""
 
-TOOL_VARIABLES: Final = frozenset({"ERRATA_RAG"})
+TOOL_VARIABLES: Final = frozenset({"ERRATA_RAG", "ERRATA_SESSION"})
 """Variables of the command `errata` that no service reads."""
 
 # For a Service whose name begins with "errata", Kubernetes puts these into every container of its namespace.
@@ -273,6 +273,22 @@ def read_config(
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """What to tell of each variable that begins with `ERRATA_` and is in nobody's table."""
+    known = {setting.variable for setting in SETTINGS.values()} | TOOL_VARIABLES
+    # Compared without the prefix, which would make any two of them alike.
+    suffixes = sorted(name.removeprefix(PREFIX) for name in known)
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in known or _KUBERNETES_VARIABLE.fullmatch(name):
+            continue
+        near = difflib.get_close_matches(name.removeprefix(PREFIX), suffixes, n=2)
+        if near:
+            hint = f"Did you mean {' or '.join(PREFIX + suffix for suffix in near)}?"
+        else:
+            hint = f"There are {', '.join(sorted(known))}."
+        yield f"No such variable: {name}. {hint} Correct its name, or unset it."
 
 
 def _command(config_class: "type[DataclassInstance]", program: Program) -> click.Command:
@@ -346,15 +362,5 @@ class _Secret(_Option):
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str], context: click.Context) -> None:
-    known = {setting.variable for setting in SETTINGS.values()} | TOOL_VARIABLES
-    # Compared without the prefix, which would make any two of them alike.
-    suffixes = sorted(name.removeprefix(PREFIX) for name in known)
-    for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in known or _KUBERNETES_VARIABLE.fullmatch(name):
-            continue
-        near = difflib.get_close_matches(name.removeprefix(PREFIX), suffixes, n=2)
-        if near:
-            hint = f"Did you mean {' or '.join(PREFIX + suffix for suffix in near)}?"
-        else:
-            hint = f"There are {', '.join(sorted(known))}."
-        raise click.UsageError(f"No such variable: {name}. {hint} Correct its name, or unset it.", context)
+    for problem in unknown_variables(environ):
+        raise click.UsageError(problem, context)

@@ -12,8 +12,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from errata.v1.block_pb2 import BlockEvent
 from errata.v1.learner_pb2 import BackfillRequest, GetBackfillRequest, GetBackfillResponse
 from learner_service.recorder import record_events
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.block_events import proposed, ran
 from tests.e2e.failures import NOT_FOUND, Failed, failure_of, invalid
 from tests.e2e.services import CALL_S_MAX, Learner, learner_on, metrics_of, until

@@ -7,7 +7,7 @@ import pytest
 
 from errata.text import redact
 from learner_service.recorder import record_events
-from learner_service.store import Store
+from learner_service.store.store import Store
 from scripts.processes import start
 from tests.block_events import correction
 from tests.e2e.services import learner_on, services_on, until

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from errata.v1.learner_pb2 import WatchUpdatesResponse
 from errata.v1.rag_pb2 import SearchRequest, SearchResponse
 from errata.v1.token_pb2 import StateToken
-from learner_service.store import Store
+from learner_service.store.store import Store
 from scripts.processes import Process, start
 from tests.block_events import correction, ran
 from tests.e2e.failures import code_of

@@ -10,12 +10,12 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import learner_service.__main__ as program
-import learner_service.store as store_module
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.keys import BlockKey
 from learner_service.recorder import Notify, Recorder
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store import store as store_module
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 
 VARIABLE: Final = "FAULT"
 

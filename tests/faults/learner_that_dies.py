@@ -13,13 +13,13 @@ from typing import Any, Final
 import learner_service.__main__ as program
 from errata.embedding import EmbeddingThread
 from errata.embedding.embedder import FloatMatrix
-from learner_service import transactions
-from learner_service.backfill_feed import BackfillFeed
-from learner_service.backfill_rows import BackfillWriter, Reconciled
+from learner_service.backfill.feed import BackfillFeed
+from learner_service.backfill.rows import BackfillWriter, Reconciled
 from learner_service.keys import BlockKey
-from learner_service.lanes import Lane
 from learner_service.reconciler import Reconciler, Result
-from learner_service.store import Store, _Waiting
+from learner_service.store import write_transaction
+from learner_service.store.store import Store, _Waiting
+from learner_service.workqueue.lanes import Lane
 
 VARIABLE: Final = "DIE_AT"
 LAST_WORDS: Final = "dies "
@@ -134,5 +134,5 @@ if __name__ == "__main__":
     coming = Death(os.environ[VARIABLE])
     vars(program).update(dying_parts(coming))
     # Made by each transaction.
-    vars(transactions)["BackfillWriter"] = dying_rows(coming)
+    vars(write_transaction)["BackfillWriter"] = dying_rows(coming)
     program.main()

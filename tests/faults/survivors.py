@@ -7,8 +7,8 @@ from typing import Final
 from errata.embedding import build_embedder
 from errata.v1.example_pb2 import Example
 from learner_service.keys import BlockKey
-from learner_service.store import Store
-from learner_service.transactions import ReadTransaction
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Store
 from tests.faults.recording import Promise
 
 EMBEDDER: Final = build_embedder("hashing")

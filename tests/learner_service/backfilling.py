@@ -7,13 +7,13 @@ from functools import partial
 
 from errata.v1.block_pb2 import BlockEvent
 from errata.v1.learner_pb2 import BackfillRequest, BackfillResponse, GetBackfillRequest, GetBackfillResponse
-from learner_service.backfill import Backfills
-from learner_service.backfill_feed import BackfillFeed
+from learner_service.backfill.calls import Backfills
+from learner_service.backfill.feed import BackfillFeed
 from learner_service.clock import MonotonicClock
 from learner_service.derive import Policy
 from learner_service.recorder import Recorder
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.block_events import ran
 from tests.learner_service.conftest import ManualClock
 from tests.learner_service.learning_parts import Parts

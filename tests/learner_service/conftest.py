@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from learner_service.store import Store
+from learner_service.store.store import Store
 
 GIB = 1 << 30
 

@@ -14,18 +14,18 @@ from prometheus_client import CollectorRegistry
 from errata.store.v1.store_pb2 import PendingRecord
 from errata.v1.block_pb2 import BlockEvent
 from errata.v1.example_pb2 import Example
-from learner_service.backoff import ExponentialBackoff
 from learner_service.change_feed import EmbedderIdentity
 from learner_service.clock import MonotonicClock
 from learner_service.derive import Policy
 from learner_service.keys import BlockKey
 from learner_service.learning import WINDOW_KEYS, Learning
-from learner_service.queue_metrics import QueueMetrics
 from learner_service.reconciler import Reconciler, Result, Settled
 from learner_service.recorder import Recorder
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
-from learner_service.workqueue import WorkQueue
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
+from learner_service.workqueue.backoff import ExponentialBackoff
+from learner_service.workqueue.metrics import QueueMetrics
+from learner_service.workqueue.queue import WorkQueue
 from tests.learner_service.conftest import ManualClock
 
 DIMENSION = 8

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from errata.v1.example_pb2 import Example
 from learner_service.keys import BlockKey
-from learner_service.transactions import WriteTransaction
+from learner_service.store.write_transaction import WriteTransaction
 
 FINGERPRINT = "hashing/2"
 

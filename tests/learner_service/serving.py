@@ -10,9 +10,10 @@ from errata.v1 import learner_pb2 as pb
 from errata.v1.block_pb2 import BlockEvent
 from errata.v1.token_pb2 import StateToken
 from learner_service.analyzer.following import FileStatus
-from learner_service.backfill import Backfills
+from learner_service.backfill.calls import Backfills
 from learner_service.change_feed import ChangeFeed
-from learner_service.service import Identity, LearnerServicer
+from learner_service.inspection import Identity, Inspection
+from learner_service.service import LearnerServicer
 from tests.learner_service.learning_parts import IDENTITY, Parts
 
 STARTED_US = 1_699_999_999_000_000
@@ -46,8 +47,15 @@ class Serving:
             learning=parts.learning,
             backfills=Backfills(parts.store, lambda: None),
             feed=self.feed,
-            logs=self.logs,
-            identity=Identity(version="1.2.3", policy=parts.policy, embedder=IDENTITY, started_us=STARTED_US),
+            inspection=Inspection(
+                store=parts.store,
+                feed=self.feed,
+                wall_us=parts.clock,
+                logs=self.logs,
+                identity=Identity(
+                    version="1.2.3", policy=parts.policy, embedder=IDENTITY, started_us=STARTED_US
+                ),
+            ),
             wall_us=parts.clock,
         )
 

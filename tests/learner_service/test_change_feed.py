@@ -17,7 +17,7 @@ from errata.v1.learner_pb2 import (
 from learner_service.change_feed import BATCH_BYTES_MAX, ChangeFeed, EmbedderIdentity, WatchOptions
 from learner_service.errors import EmbedderMismatchError, TokenMalformedError
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from learner_service.tokens import WatchPosition
 from tests.learner_service.samples import FINGERPRINT, delete, put
 

@@ -4,8 +4,8 @@ from errata.store.v1.store_pb2 import BlockRecord, TraceRecord
 from errata.v1.block_pb2 import Block
 from learner_service.forgetting import forget
 from learner_service.keys import BlockKey
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.block_events import code, correction, document, ran
 from tests.learner_service.conftest import ManualClock
 from tests.learner_service.learning_parts import Parts, key_of, park

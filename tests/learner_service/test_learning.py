@@ -9,10 +9,10 @@ from errata.v1.learner_pb2 import RECONCILE_OUTCOME_CREATED, RECONCILE_OUTCOME_U
 from learner_service.derive import Policy
 from learner_service.errors import BlockNotFoundError, StoreFullError
 from learner_service.keys import BlockKey
-from learner_service.lanes import Lane
 from learner_service.learning import ATTEMPTS_MAX, FEED_KEYS
 from learner_service.reconciler import Reconciler, Result
-from learner_service.store import Store
+from learner_service.store.store import Store
+from learner_service.workqueue.lanes import Lane
 from tests.block_events import correction, ran
 from tests.learner_service.conftest import ManualClock
 from tests.learner_service.learning_parts import IDENTITY, Parts, key_of, park

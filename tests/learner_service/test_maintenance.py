@@ -3,8 +3,8 @@ import pytest
 from errata.store.v1.store_pb2 import TraceRecord
 from learner_service.keys import BlockKey
 from learner_service.maintenance import DROPPED_MAX, TRACES_KEPT_S, DeletionLimits, Maintenance
-from learner_service.store import Store
-from learner_service.transactions import WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.learner_service.conftest import ManualClock
 from tests.learner_service.samples import delete, put
 

@@ -22,9 +22,9 @@ from errata.v1.learner_pb2 import (
 from learner_service.derive import EXAMPLE_BYTES_MAX
 from learner_service.forgetting import forget
 from learner_service.keys import BlockKey
-from learner_service.lanes import Lane
 from learner_service.reconciler import Deferred, Settled, Superseded
-from learner_service.store import Store
+from learner_service.store.store import Store
+from learner_service.workqueue.lanes import Lane
 from tests.block_events import correction, proposed, ran
 from tests.learner_service.conftest import ManualClock
 from tests.learner_service.learning_parts import IDENTITY, FakeEmbedder, Parts, key_of, vector

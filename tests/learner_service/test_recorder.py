@@ -11,7 +11,7 @@ from learner_service.errors import StoreFullError
 from learner_service.forgetting import forget
 from learner_service.keys import BlockKey
 from learner_service.recorder import INLINE_BYTES_MAX, Recorder, record_events
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.block_events import code, correction, document, event, proposed, prose, ran, taught
 from tests.learner_service.conftest import ManualClock
 

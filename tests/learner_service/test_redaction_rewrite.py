@@ -16,8 +16,9 @@ from learner_service.forgetting import forget
 from learner_service.recorder import Recorder
 from learner_service.redaction_rewrite import ROWS_MAX, _rewrite_some, redacted_record, redacted_trace
 from learner_service.start import adopt_redaction
-from learner_service.store import Store
-from learner_service.transactions import ReadTransaction, WriteTransaction
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.block_events import code, correction, document, event, proposed, prose, ran, taught
 from tests.learner_service.conftest import GIB, ManualClock
 from tests.learner_service.learning_parts import Parts, key_of

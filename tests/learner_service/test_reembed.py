@@ -27,9 +27,9 @@ from learner_service.forgetting import forget
 from learner_service.reconciler import Reconciler
 from learner_service.reembed import SCANNED_ROWS_MAX, Reembedding
 from learner_service.start import adopt_embedder
-from learner_service.store import Mutation, Store
+from learner_service.store.store import Mutation, Store
+from learner_service.store.write_transaction import WriteTransaction
 from learner_service.tokens import state_token
-from learner_service.transactions import WriteTransaction
 from tests.block_events import correction
 from tests.learner_service.conftest import GIB, ManualClock
 from tests.learner_service.learning_parts import (

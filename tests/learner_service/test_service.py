@@ -24,9 +24,10 @@ from errata.v1.learner_pb2 import (
 )
 from learner_service.analyzer.following import FileStatus
 from learner_service.errors import BlockNotFoundError, LearnerError, StoreCorruptError, TokenMalformedError
-from learner_service.service import BLOCK_BYTES_MAX, STATUSES, WATCHER_CHARACTERS_MAX
-from learner_service.store import Store
-from learner_service.transactions import EPOCHS_KEPT_MAX, WriteTransaction
+from learner_service.inspection import BLOCK_BYTES_MAX
+from learner_service.service import STATUSES, WATCHER_CHARACTERS_MAX
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import EPOCHS_KEPT_MAX, WriteTransaction
 from tests.block_events import code, correction, event, proposed, ran, taught
 from tests.learner_service.conftest import ManualClock
 from tests.learner_service.learning_parts import IDENTITY, Parts, key_of, park

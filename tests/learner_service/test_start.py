@@ -6,7 +6,7 @@ from learner_service.derive import Policy
 from learner_service.forgetting import forget
 from learner_service.keys import BlockKey
 from learner_service.start import NO_REDACTION_HASH, adopt_embedder, adopt_policy, adopt_redaction
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.block_events import correction, ran
 from tests.learner_service.backfilling import Filled
 from tests.learner_service.conftest import ManualClock

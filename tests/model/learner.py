@@ -7,11 +7,12 @@ from typing import cast
 
 from errata.v1.token_pb2 import StateToken
 from learner_service.change_feed import INLINE_REVISIONS_MAX, Chunk, EmbedderIdentity, WatchOptions
-from learner_service.integrity import problems
 from learner_service.keys import BlockKey
-from learner_service.store import Commit, Store
+from learner_service.store.integrity import problems
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Commit, Store
+from learner_service.store.write_transaction import WriteTransaction
 from learner_service.tokens import WatchPosition
-from learner_service.transactions import ReadTransaction, WriteTransaction
 from rag_service import read_your_writes
 from tests.model.memory_store import MemoryStore
 from tests.model.memory_tables import Tables

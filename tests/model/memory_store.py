@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 
-from learner_service.store import Commit
-from learner_service.transactions import ReadTransaction, WriteTransaction
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Commit
+from learner_service.store.write_transaction import WriteTransaction
 from tests.model.memory_tables import Tables, copy_tables, empty_tables
 from tests.model.rules import Rules
 

@@ -14,8 +14,10 @@ from learner_service import change_feed, reconciler, tokens
 from learner_service.change_feed import Chunk, WatchOptions
 from learner_service.keys import BlockKey
 from learner_service.reconciler import Result, _Plan
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.rows import Epoch, LogRow, Tally
+from learner_service.store.write_transaction import WriteTransaction
 from learner_service.tokens import WatchPosition
-from learner_service.transactions import Epoch, LogRow, ReadTransaction, Tally, WriteTransaction
 from rag_service.mirror import Mirror
 from rag_service.progress import Progress
 from rag_service.read_your_writes import Epochs, Verdict

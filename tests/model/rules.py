@@ -8,8 +8,10 @@ from errata.v1.learner_pb2 import WatchResetReason
 from learner_service import change_feed, reconciler, tokens
 from learner_service.change_feed import ChangeFeed, Chunk, WatchOptions
 from learner_service.reconciler import Result, _Plan
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.tables import Table
+from learner_service.store.write_transaction import WriteTransaction
 from learner_service.tokens import WatchPosition
-from learner_service.transactions import ReadTransaction, Table, WriteTransaction
 from rag_service.mirror import Mirror
 from rag_service.progress import Progress
 

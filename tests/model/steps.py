@@ -8,7 +8,8 @@ from errata.v1.example_pb2 import Example
 from learner_service.forgetting import forget
 from learner_service.keys import BlockKey
 from learner_service.reconciler import Settled, Superseded, _Plan
-from learner_service.transactions import ReadTransaction, WriteTransaction
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.write_transaction import WriteTransaction
 from tests.model.memory_store import MutationFailedError
 from tests.model.oracle import FORGET, Change, Event, TrueState
 from tests.model.promises import promise

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from errata.v1.learner_pb2 import WatchDraining, WatchReset, WatchUpdatesResponse
 from learner_service.change_feed import Chunk, WatchOptions
+from learner_service.store.read_transaction import ReadTransaction
 from learner_service.tokens import WatchPosition
-from learner_service.transactions import ReadTransaction
 from tests.model.learner import Learner
 from tests.model.oracle import TrueState
 from tests.model.rules import Rules

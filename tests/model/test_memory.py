@@ -9,8 +9,9 @@ from errata.v1.example_pb2 import Example, ExampleKey
 from errata.v1.learner_pb2 import ExampleUpdate
 from learner_service.errors import StoreCorruptError
 from learner_service.keys import BlockKey
-from learner_service.store import Store
-from learner_service.transactions import Table, WriteTransaction
+from learner_service.store.store import Store
+from learner_service.store.tables import Table
+from learner_service.store.write_transaction import WriteTransaction
 from rag_service.index import ExampleIndex
 from rag_service.index_errors import StaleUpdateError
 from tests.model.held_examples import HeldExamples

@@ -1,5 +1,8 @@
 """all-MiniLM-L6-v2, with its real weights."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +88,16 @@ def test_other_weights_than_those_of_the_fingerprint_are_refused(tmp_path: Path)
 def test_a_missing_file_is_named_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(EmbedderUnavailableError, match=r"model\.onnx cannot be read.*install it again"):
         _checked(tmp_path / "model.onnx", "0" * 64, "install it again")
+
+
+@pytest.mark.slow
+def test_loading_the_model_leaves_nothing_to_be_reported_to_the_maker_of_its_runtime(tmp_path: Path) -> None:
+    # Variables of build machines switch the reporting off, too.
+    plain = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    subprocess.run(
+        [sys.executable, "-c", "from errata.embedding.minilm import MiniLm; MiniLm.load().documents(['x'])"],
+        env={**plain, "HOME": str(tmp_path)},
+        timeout=60,
+        check=True,
+    )
+    assert list(tmp_path.rglob("*")) == []

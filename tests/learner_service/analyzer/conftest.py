@@ -16,8 +16,9 @@ from learner_service.analyzer import Analyzer, FileStatus, LogDirectory
 from learner_service.analyzer.analyzer import Lag, LineMeter
 from learner_service.keys import BlockKey
 from learner_service.recorder import record_events
-from learner_service.store import Store
-from learner_service.transactions import ReadTransaction, WriteTransaction
+from learner_service.store.read_transaction import ReadTransaction
+from learner_service.store.store import Store
+from learner_service.store.write_transaction import WriteTransaction
 from tests.learner_service.conftest import ManualClock
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from learner_service.analyzer.follower import LINE_BYTES_MAX
 from learner_service.analyzer.reading import EVENTS_MAX, STEP_BYTES
 from learner_service.errors import StoreFullError
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import Following
 from tests.learner_service.analyzer.lines import append, executed, own, taught
 from tests.learner_service.conftest import ManualClock

@@ -23,7 +23,7 @@ from errata.v1.block_pb2 import (
 )
 from learner_service.analyzer import LogDirectory
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import Following
 from tests.learner_service.analyzer.lines import (
     AGENT,

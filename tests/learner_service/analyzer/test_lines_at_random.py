@@ -16,7 +16,7 @@ from learner_service.analyzer.dialects import LineReader
 from learner_service.analyzer.follower import ReadAt, read_chunk
 from learner_service.analyzer.traces import Trace
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import NOW_US, Following
 from tests.learner_service.analyzer.lines import (
     FOYLE_LOG,

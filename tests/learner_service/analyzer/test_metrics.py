@@ -9,7 +9,7 @@ from learner_service.analyzer import LogDirectory
 from learner_service.analyzer.line_times import newest_time_s
 from learner_service.analyzer.metrics import AnalyzerMetrics
 from learner_service.analyzer.reading import STEP_BYTES
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import Following
 from tests.learner_service.analyzer.lines import (
     append,

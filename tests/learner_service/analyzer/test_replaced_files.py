@@ -11,7 +11,7 @@ from learner_service.analyzer import LogDirectory
 from learner_service.analyzer.follower import CHUNK_BYTES, LINE_BYTES_MAX
 from learner_service.analyzer.identity import HEAD_BYTES_MAX
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import Following
 from tests.learner_service.analyzer.lines import append, executed, own, taught
 from tests.learner_service.conftest import ManualClock

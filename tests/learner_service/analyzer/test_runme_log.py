@@ -10,7 +10,7 @@ import pytest
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, Block
 from learner_service.analyzer import LogDirectory
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import Following
 from tests.learner_service.analyzer.lines import (
     FOYLE_LOGS,

@@ -11,7 +11,7 @@ from errata.store.v1.store_pb2 import BlockRecord
 from errata.v1.example_pb2 import Example
 from learner_service.analyzer import LogDirectory
 from learner_service.keys import BlockKey
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import NOW_US, Following
 from tests.learner_service.analyzer.lines import (
     AGENT,

@@ -9,7 +9,7 @@ import pytest
 from learner_service.analyzer import LogDirectory
 from learner_service.analyzer.following import FollowedFiles
 from learner_service.analyzer.waking import EVERYTHING, Changes, Waker
-from learner_service.store import Store
+from learner_service.store.store import Store
 from tests.learner_service.analyzer.conftest import NOW_US, Following
 from tests.learner_service.analyzer.lines import append, executed, own
 from tests.learner_service.conftest import ManualClock

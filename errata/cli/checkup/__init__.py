@@ -1,0 +1,1 @@
+"""What `errata doctor` looks at: the facts, gathered first, and the checks, which judge them."""

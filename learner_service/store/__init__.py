@@ -1,0 +1,1 @@
+"""What the Learner keeps: one LMDB environment, and what its transactions can read and change."""
