@@ -39,6 +39,7 @@ from errata.serving.process import StartError, Stop, run, write_address_file
 from errata.serving.server import GrpcServer, Service
 from errata.v1 import rag_pb2
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
+from rag_service.background import BackgroundThread
 from rag_service.clock import Clock, SystemClock
 from rag_service.config import RagConfig, parse
 from rag_service.embedders import BuildEmbedder, Embedders
@@ -46,7 +47,9 @@ from rag_service.index import ExampleIndex
 from rag_service.index_metrics import IndexMetrics
 from rag_service.mirror import Mirror, Replica
 from rag_service.progress import Progress
+from rag_service.pruning.fastest import FastestRanking, Kernel
 from rag_service.query_embedder import build_threaded
+from rag_service.ranking import BuildRanking
 from rag_service.reconnect import Reconnect
 from rag_service.service import STATUSES, RagServicer
 from rag_service.snapshot.directory import SnapshotDirectory
@@ -66,6 +69,8 @@ SERVICE: Final = rag_pb2.DESCRIPTOR.services_by_name["RagService"]
 
 log = get_logger()
 
+BuildIndex = Callable[[int], ExampleIndex]
+
 
 def main() -> None:
     """Runs the service until it is told to end, and exits with what `process` documents."""
@@ -80,15 +85,20 @@ async def serve(config: RagConfig, stop: Stop) -> None:
     version = importlib.metadata.version("errata")
     clock = SystemClock()
     progress = Progress(clock=clock)
-    mirror = Mirror(build_index=_build_index, progress=progress, clock=clock)
+    background = BackgroundThread()
+    kernel = Kernel(background)
+    build_index = partial(_build_index, partial(FastestRanking, kernel=kernel, background=background))
+    mirror = Mirror(build_index=build_index, progress=progress, clock=clock)
     registry = new_registry()
     async with AsyncExitStack() as closing:
+        background.start()
+        closing.push_async_callback(asyncio.to_thread, background.close)
         embedders = Embedders(build=_build_embedder(config), fixed_spec=config.embedder)
         closing.push_async_callback(embedders.close)
         workers = closing.enter_context(ThreadPoolExecutor(SEARCH_THREAD_COUNT, thread_name_prefix="search"))
         channel = grpc.aio.insecure_channel(config.learner, options=channel_options())
         await closing.enter_async_context(channel)
-        snapshots = _snapshots(config, mirror, embedders, clock, closing)
+        snapshots = _snapshots(config, build_index, mirror, embedders, clock, closing)
         subscriber = Subscriber(
             learner=LearnerServiceStub(channel),
             mirror=mirror,
@@ -123,7 +133,7 @@ async def serve(config: RagConfig, stop: Stop) -> None:
         log.info("the RAG service is up", address=address, learner=config.learner, version=version)
         async with asyncio.TaskGroup() as parts:
             following = parts.create_task(_follow(subscriber, snapshots))
-            announcing = parts.create_task(_announce(subscriber, server))
+            announcing = parts.create_task(_announce(subscriber, kernel, server))
             await stop.wait()
             # Still following: a search that waits for a token may reach it yet.
             ending = [server.drain()]
@@ -144,7 +154,12 @@ class _Snapshots:
 
 
 def _snapshots(
-    config: RagConfig, mirror: Mirror, embedders: Embedders, clock: Clock, closing: AsyncExitStack
+    config: RagConfig,
+    build_index: BuildIndex,
+    mirror: Mirror,
+    embedders: Embedders,
+    clock: Clock,
+    closing: AsyncExitStack,
 ) -> _Snapshots | None:
     if config.snapshot_dir is None:
         return None
@@ -174,7 +189,7 @@ def _snapshots(
             read_replica,
             directory=directory,
             embedders=embedders,
-            build_index=_build_index,
+            build_index=build_index,
             namespaces=config.namespaces,
             clock=clock,
             wall_us=_wall_us,
@@ -196,9 +211,12 @@ async def _follow(subscriber: Subscriber, snapshots: _Snapshots | None) -> None:
         parts.create_task(subscriber.run())
 
 
-async def _announce(subscriber: Subscriber, server: GrpcServer) -> None:
-    """Says that the service serves, once there is something to answer from."""
+async def _announce(subscriber: Subscriber, kernel: Kernel, server: GrpcServer) -> None:
+    """Says that the service serves, once there is something to answer from, and nothing is being compiled for
+    a large index.
+    """
     await subscriber.synced.wait()
+    await kernel.settled()
     await server.set_serving(SERVICE.full_name, True)
 
 
@@ -215,8 +233,8 @@ def _wall_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _build_index(dimension: int) -> ExampleIndex:
-    return ExampleIndex(dimension=dimension)
+def _build_index(build_ranking: BuildRanking, dimension: int) -> ExampleIndex:
+    return ExampleIndex(dimension=dimension, build_ranking=build_ranking)
 
 
 if __name__ == "__main__":

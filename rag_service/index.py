@@ -6,6 +6,7 @@ Never blocked: no search waits for the writer, and the writer waits for no searc
 Complete: malformed examples are received, count in `count` and `digest`, and cannot be found.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,16 @@ from numpy.typing import NDArray
 from errata import digest
 from errata.v1 import learner_pb2
 from rag_service.diversity import diversified
-from rag_service.filters import Selection, select
+from rag_service.filters import select
 from rag_service.generations import Publication, PublishedState
 from rag_service.held_state import HeldState
 from rag_service.index_errors import DimensionError, IndexFullError, QueryLengthError, StaleUpdateError
 from rag_service.query import Hit, IndexAnswer, IndexQuery
 from rag_service.questions import QuestionRule, best_by_rule
+from rag_service.ranking import BuildRanking, FloatRanking
 from rag_service.row_columns import RowColumns
 from rag_service.rows import Rows
-from rag_service.scoring import DIMENSION_MAX, FloatScan, Scan
+from rag_service.scoring import DIMENSION_MAX
 from rag_service.updates import encoded_key, read_updates
 from rag_service.vectors import is_unit_length, length
 
@@ -37,9 +39,6 @@ _DIVERSITY_POOL_MAX: Final = 1_000
 """Most rows that diversity chooses from; `SearchRequest.diversity` promises it."""
 _DIVERSITY_POOL_FACTOR: Final = 10
 """It chooses from so many times the limit."""
-
-BuildScan = Callable[[NDArray[np.float32], Sequence[bytes], Selection, NDArray[np.float32]], Scan]
-"""Ranks a selection of rows; see `FloatScan`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +59,18 @@ class ExampleIndex:
     """
 
     def __init__(
-        self, *, dimension: int, capacity_max: int = CAPACITY_MAX, build_scan: BuildScan = FloatScan
+        self,
+        *,
+        dimension: int,
+        capacity_max: int = CAPACITY_MAX,
+        build_ranking: BuildRanking = FloatRanking,
     ) -> None:
         """An empty index.
 
         Args:
             dimension: of the embeddings, at least 1, at most `DIMENSION_MAX`.
             capacity_max: most rows: live examples, and replaced ones that a search may still see.
-            build_scan: how a selection of rows is ranked.
+            build_ranking: how rows are ranked; the answers are the same by any of them.
 
         Raises:
             AddressSpaceError: the system does not give the address space for `capacity_max` rows.
@@ -75,9 +78,9 @@ class ExampleIndex:
         if not 1 <= dimension <= DIMENSION_MAX:
             raise ValueError(f"dimension {dimension} is not in 1 to {DIMENSION_MAX}")
         self.dimension: Final = dimension
-        self._build_scan = build_scan
         self._rows = Rows(dimension=dimension, capacity=capacity_max)
         self._publication = Publication()
+        self._ranking = build_ranking(self._rows)
         # The writer's own; searches see them through the published state.
         self._live_count = 0
         self._digest = 0
@@ -139,7 +142,7 @@ class ExampleIndex:
         malformed_keys = [each.key for each in malformed]
         for key in self._held(itertools.chain(puts.keys, malformed_keys, changes.deleted)):
             self._take_away(key, generation)
-        self._rows.put(puts, generation)
+        self._ranking.wrote(self._rows.put(puts, generation))
         self._live_count += len(puts.keys)
         self._quarantine.update((each.key, each.revision) for each in malformed)
         added = digest.total(puts.keys, puts.revisions)
@@ -179,6 +182,7 @@ class ExampleIndex:
         read_embeddings(self._rows.embeddings[:count])
         generation = self._publication.current.generation + 1
         self._rows.fill(columns, generation)
+        self._ranking.wrote(range(count))
         self._live_count = count
         self._quarantine = dict(quarantined)
         revisions = zip(columns.keys, columns.revisions.tolist(), strict=True)
@@ -222,11 +226,11 @@ class ExampleIndex:
 
     def _answer(self, query: IndexQuery, state: PublishedState) -> IndexAnswer:
         rows = self._rows
-        selection = select(rows, state, query)
-        scan = self._build_scan(rows.embeddings[: state.row_count], rows.keys, selection, query.embedding)
+        selection = select(rows, state, query, list_share=self._ranking.list_share)
         rule = QuestionRule(rows, selection, query.per_question_limit)
         pool_size = min(_DIVERSITY_POOL_FACTOR * query.limit, _DIVERSITY_POOL_MAX) if query.diversity else 0
-        ranked = best_by_rule(scan, rule, max(query.limit, pool_size))
+        with contextlib.closing(self._ranking.scan(selection, query.embedding)) as scan:
+            ranked = best_by_rule(scan, rule, max(query.limit, pool_size))
         found = ranked
         if query.min_score is not None:
             found = [candidate for candidate in ranked if candidate.score >= query.min_score]

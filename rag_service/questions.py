@@ -31,7 +31,7 @@ class QuestionRule:
 
     def __init__(self, rows: Rows, selection: Selection, limit: int) -> None:
         self._rows = rows
-        self._mask = selection.mask
+        self._selection = selection
         self._limit = limit
         # By number of the question's list.
         self._kept: dict[int, frozenset[int]] = {}
@@ -56,8 +56,8 @@ class QuestionRule:
 
     def _decide(self, asked: RowList) -> frozenset[int]:
         members = np.unique(asked.rows())
-        members = members[members < len(self._mask)]
-        members = members[self._mask[members]]
+        members = members[members < self._selection.row_count]
+        members = members[self._selection.passing(members)]
         if len(members) <= self._limit:
             return frozenset(members.tolist())
         latest = greatest(members, self._rows.executed_ns[members], self._rows.keys, self._limit)
@@ -67,8 +67,7 @@ class QuestionRule:
 
 def best_by_rule(scan: Scan, rule: QuestionRule, count: int) -> list[Ranked]:
     """The `count` best rows that count, best first; fewer when there are fewer."""
-    # More than are wanted: then a few that do not count need no second look.
-    look_count = 2 * count + 8
+    look_count = count
     while True:
         looked_at = scan.best(look_count)
         kept: list[Ranked] = []

@@ -25,6 +25,8 @@ from rag_service.updates import Puts
 
 NEVER: Final = 2**63 - 1
 """A generation that does not come."""
+ROWS_MULTIPLE: Final = 64
+"""Columns have room for a multiple of so many rows: they may be read in blocks of that size to their end."""
 
 Pick = slice | NDArray[np.int64]
 """Which rows of a column: a run of them, or a list."""
@@ -39,17 +41,19 @@ class Rows:
 
     def __init__(self, *, dimension: int, capacity: int) -> None:
         self.capacity: Final = capacity
-        self.embeddings: Final = reserved_array((capacity, dimension), np.float32, huge_pages=True)
-        self.executed_ns: Final = reserved_array((capacity,), np.int64)
-        self.namespace_numbers: Final = reserved_array((capacity,), np.int64)
-        self.language_numbers: Final = reserved_array((capacity,), np.int64)
+        room = -(-capacity // ROWS_MULTIPLE) * ROWS_MULTIPLE
+        self.embeddings: Final = reserved_array((room, dimension), np.float32, huge_pages=True)
+        self.executed_ns: Final = reserved_array((room,), np.int64)
+        self.namespace_numbers: Final = reserved_array((room,), np.int64)
+        self.language_numbers: Final = reserved_array((room,), np.int64)
         self.lists: Final = RowLists()
         self.keys: Final[list[bytes]] = []
         self.examples: Final[list[bytes]] = []
         """Encoded, without embeddings."""
-        self._revisions = reserved_array((capacity,), np.int64)
-        self._born = reserved_array((capacity,), np.int64)
-        self._died = reserved_array((capacity,), np.int64)
+        self._revisions = reserved_array((room,), np.int64)
+        self.born: Final = reserved_array((room,), np.int64)
+        """Read these two by `visible`, or as it does."""
+        self.died: Final = reserved_array((room,), np.int64)
         # By key: its rows that are not cleared, the newest last.
         self._rows_by_key: dict[bytes, tuple[int, ...]] = {}
         self._free: list[int] = []
@@ -69,8 +73,8 @@ class Rows:
 
     def visible(self, pick: Pick, generation: int) -> NDArray[np.bool_]:
         """For each row picked, whether a search with this generation sees it."""
-        seen: NDArray[np.bool_] = self._born[pick] <= generation
-        seen &= self._died[pick] > generation
+        seen: NDArray[np.bool_] = self.born[pick] <= generation
+        seen &= self.died[pick] > generation
         return seen
 
     def rows_of_key(self, key: bytes) -> tuple[int, ...]:
@@ -84,7 +88,7 @@ class Rows:
     def live(self, key: bytes) -> int | None:
         """The row of an example that is in the newest state; for the writer."""
         rows = self._rows_by_key.get(key)
-        return rows[-1] if rows and self._died[rows[-1]] == NEVER else None
+        return rows[-1] if rows and self.died[rows[-1]] == NEVER else None
 
     def revision(self, row: int) -> int:
         """Revision of a row; for the writer."""
@@ -129,8 +133,8 @@ class Rows:
         self.namespace_numbers[pick] = [of_row[_NAMESPACE].number for of_row in lists]
         self.language_numbers[pick] = [of_row[_LANGUAGE].number for of_row in lists]
         self._revisions[pick] = puts.revisions
-        self._born[pick] = born
-        self._died[pick] = NEVER
+        self.born[pick] = born
+        self.died[pick] = NEVER
         return rows
 
     def fill(self, columns: RowColumns, born: int) -> None:
@@ -155,12 +159,12 @@ class Rows:
         self.namespace_numbers[:count] = numbers[columns.facet_places[starts + _NAMESPACE]]
         self.language_numbers[:count] = numbers[columns.facet_places[starts + _LANGUAGE]]
         self._revisions[:count] = columns.revisions
-        self._died[:count] = NEVER
-        self._born[:count] = born
+        self.died[:count] = NEVER
+        self.born[:count] = born
 
     def end(self, row: int, died: int) -> None:
         """Hides a live row from generation `died` on."""
-        self._died[row] = died
+        self.died[row] = died
         self._ended.append((died, row))
 
     def reclaim(self, *, oldest_seen: int, next_generation: int) -> None:
@@ -178,7 +182,7 @@ class Rows:
             self._cleared.append((next_generation, row))
 
     def _clear(self, row: int) -> None:
-        self._born[row] = NEVER
+        self.born[row] = NEVER
         self.lists.remove(row)
         key = self.keys[row]
         others = tuple([other for other in self._rows_by_key[key] if other != row])

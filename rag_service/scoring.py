@@ -38,6 +38,9 @@ from rag_service.ties import greatest
 DIMENSION_MAX: Final = 65_536
 """The bounds above want d 2⁻²⁴ to be small. Embedders have a few thousand dimensions."""
 
+GATHER_SHARE: Final = 2
+"""Of at most one row in so many, each is fetched by its number; of more, all are read in order. A row fetched
+takes up to twice as long as one read in order."""
 _GATHER_ROWS: Final = 256
 """Rows copied together before they are multiplied: they stay in the CPU's cache in between."""
 _NEVER: Final = np.float32(-np.inf)
@@ -62,6 +65,10 @@ class Scan(Protocol):
 
     def drop(self, rows: NDArray[np.int64]) -> None:
         """Takes rows of the selection out."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the scan holds; it is not used afterwards."""
         ...
 
 
@@ -109,14 +116,17 @@ class FloatScan:
         self._embeddings = embeddings
         self._keys = keys
         self._query = query.astype(np.float64)
-        self._rows = selection.rows
         self._error = 1.02 * (len(query) + 2) * 2.0**-24
-        if selection.rows is not None:
-            self._products = _products_of(embeddings, selection.rows, query)
-        else:
-            self._products = embeddings @ query
-            if selection.count < len(embeddings):
-                np.copyto(self._products, _NEVER, where=~selection.mask)
+        self._rows = selection.rows
+        if self._rows is None:
+            mask = selection.mask()
+            if np.count_nonzero(mask) * GATHER_SHARE <= len(mask):
+                self._rows = np.flatnonzero(mask)
+            else:
+                self._products = embeddings @ query
+                np.copyto(self._products, _NEVER, where=~mask)
+        if self._rows is not None:
+            self._products = _products_of(embeddings, self._rows, query)
 
     def best(self, count: int) -> list[Ranked]:
         """The `count` best, best first; fewer when there are fewer."""
@@ -131,6 +141,9 @@ class FloatScan:
     def drop(self, rows: NDArray[np.int64]) -> None:
         """Takes rows of the selection out."""
         self._products[rows if self._rows is None else np.searchsorted(self._rows, rows)] = _NEVER
+
+    def close(self) -> None:
+        """Does nothing."""
 
     def _threshold(self, count: int) -> np.float32:
         """A product that each of the `count` best reaches, and no row that was taken out."""

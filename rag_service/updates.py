@@ -85,10 +85,7 @@ def label_facet(key: str, value: str) -> Facet:
 
 def time_ns(seconds: int, nanos: int) -> int:
     """A Timestamp in nanoseconds since the epoch; outside 1677-09-22 to 2262-04-11 the nearer of these."""
-    exact = seconds * 1_000_000_000 + nanos
-    if -_TIME_NS_MAX <= exact <= _TIME_NS_MAX:
-        return exact
-    return max(-_TIME_NS_MAX, min(_TIME_NS_MAX, exact))
+    return max(-_TIME_NS_MAX, min(_TIME_NS_MAX, seconds * 1_000_000_000 + nanos))
 
 
 def read_updates(updates: Sequence[learner_pb2.ExampleUpdate], dimension: int) -> Changes:
@@ -152,8 +149,10 @@ def _length_problem(length: float) -> str:
 
 def _puts(received: Sequence[_Received], embeddings: NDArray[np.float32]) -> Puts:
     encoded: list[bytes] = []
-    times: list[tuple[int, int]] = []
+    executed_ns: list[int] = []
     facets: list[Sequence[Facet]] = []
+    # Few in a batch differ: each pair of them is made once.
+    common: dict[tuple[str, str], tuple[Facet, Facet]] = {}
     # One for all of them: making one takes longer than filling it.
     kept = example_pb2.Example()
     for _, _, namespace, example, _ in received:
@@ -161,22 +160,24 @@ def _puts(received: Sequence[_Received], embeddings: NDArray[np.float32]) -> Put
         kept.ClearField("embedding")
         encoded.append(kept.SerializeToString())
         executed = example.executed_time
-        times.append((executed.seconds, executed.nanos))
+        executed_ns.append(executed.seconds * 1_000_000_000 + executed.nanos)
         language = _answer_language(example)
-        of_row = [
-            namespace_facet(namespace),
-            language_facet(language),
-            ("question", language, _question_hash(example.query_text)),
-        ]
-        if labels := example.labels:
-            of_row += [label_facet(name, value) for name, value in labels.items()]
-        facets.append(of_row)
+        place = common.get((namespace, language))
+        if place is None:
+            place = common[namespace, language] = namespace_facet(namespace), language_facet(language)
+        question = ("question", language, _question_hash(example.query_text))
+        labels = (
+            [label_facet(name, value) for name, value in found.items()] if (found := example.labels) else ()
+        )
+        facets.append((*place, question, *labels))
+    if executed_ns and not -_TIME_NS_MAX <= min(executed_ns) <= max(executed_ns) <= _TIME_NS_MAX:
+        executed_ns = [time_ns(0, nanos) for nanos in executed_ns]
     return Puts(
         keys=[each[0] for each in received],
         revisions=[each[1] for each in received],
         examples=encoded,
         embeddings=embeddings,
-        executed_ns=[time_ns(seconds, nanos) for seconds, nanos in times],
+        executed_ns=executed_ns,
         facets=facets,
     )
 

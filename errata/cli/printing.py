@@ -120,8 +120,15 @@ def _print_without_padding(table: Table) -> None:
         print(line.rstrip())  # noqa: T201 - see above
 
 
+class _Console(Console):
+    """One that leaves it to the command line what happens when nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _console() -> Console:
-    console = Console(highlight=False, emoji=False)
+    console = _Console(highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNBOUNDED_COLUMNS
     return console

@@ -10,10 +10,10 @@ from google.protobuf.message import Message
 
 from errata.client.channels import channel_options
 from errata.client.client_state import ClientState
-from errata.client.errors import CallError, ClosedError
+from errata.client.errors import CallError, ClosedError, OtherLoopError
 from errata.client.following import WATCH_UPDATES, Change
 from errata.client.operations import Operations, documented
-from errata.client.steps import Pause, Result, Step, Steps
+from errata.client.steps import Method, Pause, Result, Step, Steps
 
 Parameters = ParamSpec("Parameters")
 
@@ -30,10 +30,14 @@ def _method(
 class AsyncErrata(ClientState[grpc.aio.Channel]):
     """Records what people run, and finds it again; for asyncio.
 
-    It connects when it is first used, and from then on belongs to that event loop and that process. Any
-    number of tasks may call at once. A cancelled task cancels its call; what it was to record may be recorded
-    all the same. Use it in an `async with` block, or await `close`.
+    It connects when it is first used, and from then on belongs to that event loop and that process: elsewhere
+    it raises OtherLoopError and ForkedError. Any number of tasks may call at once. A cancelled task cancels
+    its call; what it was to record may be recorded all the same. Use it in an `async with` block, or await
+    `close`.
     """
+
+    _loop: asyncio.AbstractEventLoop | None = None
+    """The one of the first use."""
 
     record = _method(Operations.record)
     record_correction = _method(Operations.record_correction)
@@ -65,9 +69,7 @@ class AsyncErrata(ClientState[grpc.aio.Channel]):
         while True:
             failed = None
             try:
-                call = self._connections.callable_of(WATCH_UPDATES)(
-                    following.request(), metadata=self._settings.metadata
-                )
+                call = self._callable_of(WATCH_UPDATES)(following.request(), metadata=self._settings.metadata)
                 try:
                     async for response in call:
                         for change in following.changes(response):
@@ -115,9 +117,9 @@ class AsyncErrata(ClientState[grpc.aio.Channel]):
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
-        call = self._connections.callable_of(step.method)
+        method = self._callable_of(step.method)
         try:
-            response: Message = await call(
+            response: Message = await method(
                 step.request, timeout=step.timeout_s, metadata=self._settings.metadata
             )
         except grpc.RpcError as error:
@@ -126,6 +128,13 @@ class AsyncErrata(ClientState[grpc.aio.Channel]):
             self._raise_if_closed()
             raise
         return response
+
+    def _callable_of(self, method: Method[Any, Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise OtherLoopError
+        return self._connections.callable_of(method)
 
     def _raise_if_closed(self) -> None:
         """A channel that is closed cancels its calls, though nobody cancelled the task that waits for one."""

@@ -40,6 +40,9 @@ def channel_options() -> ChannelOptions:
         ("grpc.min_reconnect_backoff_ms", _ms(CONNECT_TIMEOUT_S)),
         ("grpc.initial_reconnect_backoff_ms", _ms(RECONNECT_S_FIRST)),
         ("grpc.max_reconnect_backoff_ms", _ms(RECONNECT_S_MAX)),
+        # A Learner that starts anew elsewhere keeps its name alone. With gRPC's own 30 s between two looks
+        # at the name, a RAG service called for as long where nobody is any more.
+        ("grpc.dns_min_time_between_resolutions_ms", _ms(RECONNECT_S_MAX)),
         # A new channel is a new connection, without the back-off of the one before.
         ("grpc.use_local_subchannel_pool", 1),
         # Peers stand in one network; a proxy set for the way out of it does not lead to them.

@@ -2,6 +2,7 @@
 
 import math
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from rag_service.index_errors import (
     DimensionError,
     QueryLengthError,
 )
+from rag_service.ranking import FloatRanking
 from rag_service.scoring import FloatScan, Ranked
 from tests.rag_service.index_samples import found, found_ids, put, unit, vector
+from tests.rag_service.rankings import RANKINGS
 
 EAST = unit([1, 0])
 NORTH = unit([0, 1])
@@ -24,9 +27,9 @@ def slope(degrees: float) -> bytes:
     return unit([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
 
 
-@pytest.fixture
-def index() -> ExampleIndex:
-    return ExampleIndex(dimension=2)
+@pytest.fixture(params=RANKINGS)
+def index(request: pytest.FixtureRequest) -> ExampleIndex:
+    return ExampleIndex(dimension=2, build_ranking=request.param)
 
 
 def test_an_empty_index_finds_nothing(index: ExampleIndex) -> None:
@@ -184,7 +187,7 @@ def test_a_question_asked_thousands_of_times_hides_no_other_question() -> None:
             looks.append(len(ranked))
             return ranked
 
-    index = ExampleIndex(dimension=2, build_scan=CountedScan)
+    index = ExampleIndex(dimension=2, build_ranking=partial(FloatRanking, build_scan=CountedScan))
     index.apply([put(at + 1, f"same {at}", EAST, query_text="q", executed_ns=at) for at in range(3_000)])
     index.apply([put(3_001, "other", slope(40)), put(3_002, "third", slope(50))])
     assert found_ids(index.search(IndexQuery(embedding=vector(EAST)))) == ["same 2999", "other", "third"]

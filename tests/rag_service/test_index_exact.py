@@ -17,6 +17,7 @@ from rag_service.index import ExampleIndex, IndexQuery, encoded_key
 from rag_service.scoring import FloatScan, exact_scores
 from tests.rag_service.index_oracle import Oracle, elements, score
 from tests.rag_service.index_samples import delete, found, put, unit, vector
+from tests.rag_service.rankings import BuildRanking, each_ranking
 
 NAMESPACES = ("", "a", "b")
 LANGUAGES = ("bash", "sql", "")
@@ -71,15 +72,16 @@ queries = st.builds(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@each_ranking
+@settings(max_examples=200, deadline=None)
 @given(
     batches=st.lists(st.lists(changes, max_size=8), max_size=6),
     asked=st.lists(queries, min_size=1, max_size=4),
 )
 def test_any_updates_and_any_queries(
-    batches: list[list[Callable[[int], ExampleUpdate]]], asked: list[IndexQuery]
+    build_ranking: BuildRanking, batches: list[list[Callable[[int], ExampleUpdate]]], asked: list[IndexQuery]
 ) -> None:
-    index, oracle = ExampleIndex(dimension=3, capacity_max=1_000), Oracle(3)
+    index, oracle = ExampleIndex(dimension=3, capacity_max=1_000, build_ranking=build_ranking), Oracle(3)
     revision = 0
     for batch in batches:
         updates = []
@@ -160,13 +162,13 @@ class Workload:
         )
 
 
+@each_ranking
 @pytest.mark.parametrize("seed", range(8))
-def test_a_long_random_stream_of_updates_and_queries(seed: int) -> None:
+def test_a_long_random_stream_of_updates_and_queries(seed: int, build_ranking: BuildRanking) -> None:
     workload = Workload(seed, dimension=random.Random(seed).choice([2, 3, 5, 33]))
-    index, oracle = (
-        ExampleIndex(dimension=workload.dimension, capacity_max=10_000),
-        Oracle(workload.dimension),
-    )
+    dimension = workload.dimension
+    index = ExampleIndex(dimension=dimension, capacity_max=10_000, build_ranking=build_ranking)
+    oracle = Oracle(dimension)
     for step in range(40):
         workload.id_count = 400 if step > 30 else 40
         updates = [workload.update() for _ in range(workload.random.randrange(60))]
@@ -177,12 +179,13 @@ def test_a_long_random_stream_of_updates_and_queries(seed: int) -> None:
             assert_same(index, oracle, workload.query())
 
 
+@each_ranking
 @pytest.mark.parametrize("row_count", [0, 1, 2, 3, 4, 100])
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
-def test_any_number_of_equal_rows(row_count: int, limit: int) -> None:
+def test_any_number_of_equal_rows(row_count: int, limit: int, build_ranking: BuildRanking) -> None:
     workload = Workload(1, dimension=8)
     embedding = unit(workload.direction())
-    index, oracle = ExampleIndex(dimension=8), Oracle(8)
+    index, oracle = ExampleIndex(dimension=8, build_ranking=build_ranking), Oracle(8)
     updates = [put(at + 1, f"{at * 7 % row_count}", embedding) for at in range(row_count)]
     index.apply(updates)
     oracle.apply(updates)
@@ -190,11 +193,12 @@ def test_any_number_of_equal_rows(row_count: int, limit: int) -> None:
         assert_same(index, oracle, IndexQuery(embedding=vector(query), limit=limit))
 
 
+@each_ranking
 @pytest.mark.parametrize("dimension", [1, 64, 384, 1536])
-def test_rows_that_float32_products_cannot_tell_apart(dimension: int) -> None:
+def test_rows_that_float32_products_cannot_tell_apart(dimension: int, build_ranking: BuildRanking) -> None:
     workload = Workload(dimension, dimension)
     workload.centres = workload.centres[:1]
-    index, oracle = ExampleIndex(dimension=dimension), Oracle(dimension)
+    index, oracle = ExampleIndex(dimension=dimension, build_ranking=build_ranking), Oracle(dimension)
     embeddings = [workload.embedding() for _ in range(120)]
     updates = [put(at + 1, f"{at}", embedding) for at, embedding in enumerate(embeddings)]
     index.apply(updates)
@@ -204,9 +208,12 @@ def test_rows_that_float32_products_cannot_tell_apart(dimension: int) -> None:
             assert_same(index, oracle, IndexQuery(embedding=vector(query), limit=limit))
 
 
+@each_ranking
 @pytest.mark.parametrize(("direction", "others", "first"), [(1, 1 + 9e-7, 1 + 1e-7), (-1, 1.0, 1 + 9e-7)])
-def test_products_beyond_one_and_minus_one_are_ties(direction: int, others: float, first: float) -> None:
-    index, oracle = ExampleIndex(dimension=2), Oracle(2)
+def test_products_beyond_one_and_minus_one_are_ties(
+    direction: int, others: float, first: float, build_ranking: BuildRanking
+) -> None:
+    index, oracle = ExampleIndex(dimension=2, build_ranking=build_ranking), Oracle(2)
     lengths = [first, *[others] * 20]
     updates = [
         put(at + 1, f"{at:02}", struct.pack("<2f", direction * length, 0))
@@ -219,10 +226,11 @@ def test_products_beyond_one_and_minus_one_are_ties(direction: int, others: floa
     assert_same(index, oracle, query)
 
 
+@each_ranking
 @pytest.mark.parametrize("share", [1, 3, 30])
-def test_few_rows_of_many_and_many_of_many(share: int) -> None:
+def test_few_rows_of_many_and_many_of_many(share: int, build_ranking: BuildRanking) -> None:
     workload = Workload(share, dimension=16)
-    index, oracle = ExampleIndex(dimension=16), Oracle(16)
+    index, oracle = ExampleIndex(dimension=16, build_ranking=build_ranking), Oracle(16)
     updates = []
     for at in range(600):
         rare = at % share == 0
@@ -291,7 +299,7 @@ def wrong_scan_count(build_scan: Callable[..., FloatScan]) -> int:
         query = vector(unit(workload.direction()))
         scores = exact_scores(rows.astype(np.float64), query.astype(np.float64)).tolist()
         order = sorted(range(41), key=lambda row: (-scores[row], keys[row]))
-        scan = build_scan(rows, keys, Selection(np.ones(41, dtype=np.bool_), None, 41), query)
+        scan = build_scan(rows, keys, Selection(41, np.arange(41)), query)
         wrong += sum([ranked.row for ranked in scan.best(count)] != order[:count] for count in range(1, 41))
     return wrong
 

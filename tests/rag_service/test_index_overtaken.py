@@ -5,6 +5,7 @@ It answers from the state that it began with; and each way of getting this wrong
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from errata.v1.example_pb2 import Example
 from rag_service.filters import Selection
 from rag_service.generations import Publication, PublishedState
 from rag_service.index import ExampleIndex, IndexAnswer, IndexQuery
+from rag_service.ranking import FloatRanking
 from rag_service.rows import NEVER, Pick, Rows
 from rag_service.scoring import FloatScan
 from tests.rag_service.index_samples import delete, put, vector
@@ -93,7 +95,11 @@ def answer_while_written(where: str, publication: type[Publication]) -> tuple[In
     build_scan = FloatScan
     if where != "state taken":
         build_scan = pausing_scan(gate, before_reading=where == "rows selected")
-    index = ExampleIndex(dimension=DIMENSION, capacity_max=10_000, build_scan=build_scan)
+    index = ExampleIndex(
+        dimension=DIMENSION,
+        capacity_max=10_000,
+        build_ranking=partial(FloatRanking, build_scan=build_scan),
+    )
     pausing = pausing_publication(publication, gate) if where == "state taken" else publication()
     index._publication = pausing
     ids = [f"{at}" for at in range(6)]
@@ -138,7 +144,7 @@ class RowsOfNow(Rows):
 
     def visible(self, pick: Pick, generation: int) -> NDArray[np.bool_]:
         del generation
-        live: NDArray[np.bool_] = self._died[pick] == NEVER
+        live: NDArray[np.bool_] = self.died[pick] == NEVER
         return live
 
 
@@ -147,6 +153,7 @@ def test_an_index_that_tests_no_generation_is_caught() -> None:
     index = ExampleIndex(dimension=DIMENSION, capacity_max=100)
     index._rows = RowsOfNow(dimension=DIMENSION, capacity=100)
     index._publication = pausing_publication(Publication, gate)
+    index._ranking = FloatRanking(index._rows)
     index.apply([version_of(1, "a", 1), version_of(2, "b", 1)])
     query = IndexQuery(embedding=vector(QUERY), limit=9)
 
@@ -164,14 +171,15 @@ def answer_of_a_slow_look(rows_type: type[Rows]) -> IndexAnswer:
 
     class SlowRows(rows_type):  # type: ignore[valid-type,misc]  # either of two classes, chosen by the test
         def visible(self, pick: Pick, generation: int) -> NDArray[np.bool_]:
-            seen: NDArray[np.bool_] = self._born[pick] <= generation
+            seen: NDArray[np.bool_] = self.born[pick] <= generation
             if armed.is_set():
                 gate.wait_once()
-            seen &= self._died[pick] > generation
+            seen &= self.died[pick] > generation
             return seen
 
     index = ExampleIndex(dimension=DIMENSION, capacity_max=100)
     index._rows = SlowRows(dimension=DIMENSION, capacity=100)
+    index._ranking = FloatRanking(index._rows)
     index.apply([version_of(1, "a", 1), version_of(2, "b", 1), version_of(3, "c", 1)])
     # The first row of "a" is dead when the search begins, but not cleared.
     index.apply([version_of(4, "a", 2)])

@@ -1,6 +1,7 @@
 """The command line as a whole: its commands, the options of every command, and how it ends."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from errata.cli.exit_codes import MEANINGS, ExitCode
 from errata.cli.shared_options import Chosen, Command
 from tests.errata.cli.running import Cli
 
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "cli.md"
 NAMES = [name for section in COMMANDS.values() for name in section]
 
 
@@ -31,6 +33,13 @@ def test_the_help_lists_every_command_and_every_exit_code() -> None:
     assert all(f"  {name} " in shown for name in NAMES)
     assert set(MEANINGS) == set(ExitCode)
     assert all(meaning in shown for meaning in MEANINGS.values())
+
+
+def test_the_documentation_lists_every_command_and_every_exit_code() -> None:
+    text = DOCUMENTATION.read_text()
+    assert [name for name in NAMES if f"errata {name}" not in text and f"`{name}`" not in text] == []
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", text, re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == dict(MEANINGS)
 
 
 def test_the_help_imports_neither_grpc_nor_protobuf_nor_rich() -> None:

@@ -6,6 +6,7 @@ Everything is asserted; writes the versions that it ran with. Imports the client
 """
 
 import asyncio
+import os
 import sys
 from contextlib import aclosing
 from importlib.metadata import version
@@ -35,7 +36,7 @@ def check(holds: object, what: str) -> None:
 
 def blocking(learner: str, rag: str) -> None:
     """Records, searches, writes a prompt, forgets, and fails."""
-    with Errata(learner, rag, settings=Settings(namespace="old")) as errata:
+    with Errata(learner, rag, settings=Settings(namespace=f"blocking-{os.getpid()}")) as errata:
         check(errata.learner_serves() and errata.rag_serves(), "both serve")
         recorded = errata.record_correction(
             question="Which process listens on port 80?",
@@ -64,7 +65,7 @@ def blocking(learner: str, rag: str) -> None:
 
 async def with_asyncio(learner: str, rag: str) -> None:
     """The same means, for asyncio."""
-    settings = Settings(namespace="aio", when_behind=WhenBehind.RAISE, token_wait_s=0.05)
+    settings = Settings(namespace=f"asyncio-{os.getpid()}", when_behind=WhenBehind.RAISE, token_wait_s=0.05)
     async with AsyncErrata(learner, rag, settings=settings) as errata:
         proposal = await errata.record_proposal("Who owns /srv?", "ls /srv", language="bash")
         await errata.record_run("stat -c %U /srv", block_id=proposal.block_id, exit_code=0, language="bash")

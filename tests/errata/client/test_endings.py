@@ -8,7 +8,7 @@ import threading
 import grpc
 import pytest
 
-from errata.client import AsyncErrata, ClosedError, Errata, Settings
+from errata.client import AsyncErrata, ClosedError, Errata, OtherLoopError, Settings
 from errata.v1.learner_pb2 import GetStatusResponse
 from tests.errata.client.scripted_services import Fails, Hangs, ScriptedServices
 
@@ -71,6 +71,23 @@ async def test_a_call_of_another_task_ends_when_the_client_is_closed(services: S
     with pytest.raises(ClosedError):
         await searching
     assert await asyncio.to_thread(hangs.over.wait, 10)
+
+
+def test_a_client_belongs_to_the_event_loop_of_its_first_use(services: ScriptedServices) -> None:
+    services.plays("GetStatus", GetStatusResponse(version="7"))
+    client = AsyncErrata(services.address)
+
+    async def version(*, last: bool) -> str:
+        status = await client.learner_status()
+        if last:
+            await client.close()
+        return status.version
+
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        assert first.run(version(last=False)) == "7"
+        with pytest.raises(OtherLoopError):
+            second.run(version(last=False))
+        assert first.run(version(last=True)) == "7"
 
 
 async def test_a_cancelled_task_cancels_its_call_and_stays_cancelled(services: ScriptedServices) -> None:

@@ -1,7 +1,6 @@
 """What a search asks for, and how it sees what its client wrote."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import grpc
 import pytest
@@ -134,24 +133,6 @@ def test_what_is_not_reached_in_time_is_searched_without_and_waited_for_again(
         assert (answer.sees_own_writes, len(answer.matches)) == (False, 1)
         assert client.search("x").sees_own_writes
     assert sent(services) == [token(9), b"", token(9)]
-
-
-def test_the_wait_leaves_time_to_search_without(services: ScriptedServices, client_of: MakesClient) -> None:
-    services.plays("Search", FOUND)
-    waits_s: list[float] = []
-    cases: list[dict[str, Any]] = [
-        {},
-        {"token_wait_s": 60},
-        {"when_behind": WhenBehind.RAISE, "token_wait_s": 60},
-    ]
-    for settings in cases:
-        with client_of(services.address, **settings) as client:
-            client.remember(token(9))
-            client.search("x", deadline_s=10)
-        waits_s.append(services.requests["Search"][-1].max_wait.ToMicroseconds() / 1_000_000)
-    assert waits_s[0] == 2
-    assert 4 < waits_s[1] <= 5
-    assert 9 < waits_s[2] <= 10
 
 
 def test_what_is_not_reached_in_time_is_raised_where_that_is_wanted(
