@@ -179,6 +179,7 @@ class ExampleIndex:
             raise ValueError("the index is not empty")
         if self._rows.room < count:
             raise IndexFullError(capacity=self._rows.capacity, want=count - self._rows.room)
+        self._ranking.expect(count)
         read_embeddings(self._rows.embeddings[:count])
         generation = self._publication.current.generation + 1
         self._rows.fill(columns, generation)
@@ -193,6 +194,14 @@ class ExampleIndex:
             if revision is not None:
                 self._withheld[key] = revision
         self._publish(received_revision)
+
+    def begin_filling(self) -> None:
+        """Takes in that no search comes until `end_filling`: what would make it faster can wait."""
+        self._ranking.begin_filling()
+
+    def end_filling(self) -> None:
+        """Takes in that searches come from now on."""
+        self._ranking.end_filling()
 
     def keys(self) -> set[bytes]:
         """The keys of the live examples, quarantined ones included. Nothing may be applied meanwhile."""

@@ -54,12 +54,12 @@ def blocks(chosen: Chosen, reasons: Sequence[str], limit: int, *, without_limit:
     now = local_now()
     print_table(
         [
-            Column("block", "fold"),
-            Column("namespace"),
+            Column("block"),
+            Column("namespace", optional=True),
             Column("changed", right=True),
             Column("learned"),
             Column("why not"),
-            Column("last error", "cut"),
+            Column("last error", "cut", optional=True),
         ],
         [
             (

@@ -9,9 +9,11 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+import click
+
 from errata.cli.asked import Asked, note_problem, read_asked, session_file
 from errata.cli.connection import learner_of
-from errata.cli.exit_codes import CommandError, ExitCode
+from errata.cli.exit_codes import ExitCode
 from errata.cli.shared_options import Chosen
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, BLOCK_KIND_MARKUP, BlockEvent
 from errata.v1.learner_pb2 import RecordEventsRequest
@@ -51,9 +53,9 @@ def record_from_hook(chosen: Chosen, stream: BinaryIO) -> int:
         with learner_of(chosen) as learner:
             request = RecordEventsRequest(events=report_events(report, chosen.one_namespace()))
             learner.RecordEvents(request, timeout=chosen.timeout_s)
-    except CommandError as error:
+    except click.ClickException as error:
         if path is not None:
-            note_problem(path, error.message)
+            note_problem(path, error.format_message())
         return error.exit_code
     if path is not None:
         note_problem(path, None)

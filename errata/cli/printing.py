@@ -31,8 +31,10 @@ class Column:
 
     title: str
     wrap: Wrap = "keep"
-    """What happens where the terminal is too narrow: the cell is cut, is folded, or others are."""
+    """What happens where the terminal is too narrow: cells are cut, or folded, or those of others first."""
     right: bool = False
+    optional: bool = False
+    """Whether it is left out where every cell of it is empty."""
 
 
 def plain(text: str) -> str:
@@ -58,7 +60,13 @@ def print_json_line(document: Mapping[str, Any]) -> None:
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Prints rows under titles, aligned; cells are put on one line unless their column folds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
+    cells = list(rows)
+    shown = [
+        position
+        for position, column in enumerate(columns)
+        if not column.optional or any(row[position] for row in cells)
+    ]
+    for column in (columns[position] for position in shown):
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
@@ -66,8 +74,8 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
             no_wrap=column.wrap == "keep",
             overflow="fold",
         )
-    for row in rows:
-        table.add_row(*(_cell(column, text) for column, text in zip(columns, row, strict=True)))
+    for row in cells:
+        table.add_row(*(_cell(columns[position], row[position]) for position in shown))
     _print_without_padding(table)
 
 
@@ -109,7 +117,7 @@ def remark(text: str) -> None:
 def _cell(column: Column, text: str) -> Text:
     if column.wrap == "fold":
         return Text(plain(text))
-    return Text(on_one_line(text), no_wrap=True, overflow="ellipsis" if column.wrap == "cut" else "fold")
+    return Text(on_one_line(text), no_wrap=True, overflow="ellipsis")
 
 
 def _print_without_padding(table: Table) -> None:

@@ -87,9 +87,7 @@ class Runner:
         for word in block.words:
             if word.startswith("stop "):
                 self._stop(f"errata-{word.removeprefix('stop ')}")
-        text = block.text
-        for written, address in self._addresses.items():
-            text = text.replace(written, address)
+        text = self._here(block.text)
         # What must fail is nothing that could be left running.
         as_it_stands = block.language != "sh" or "fails" in block.words
         for is_service, part in [(False, text)] if as_it_stands else _parts(text):
@@ -97,6 +95,12 @@ class Runner:
                 self._start(part)
             else:
                 self._run(block, part)
+
+    def _here(self, text: str) -> str:
+        """A text of the document with the addresses of these services."""
+        for written, address in self._addresses.items():
+            text = text.replace(written, address)
+        return text
 
     def _run(self, block: Block, text: str) -> None:
         if not self._started:
@@ -139,7 +143,7 @@ class Runner:
         )
         if (ended.returncode != 0) != ("fails" in block.words):
             return f"ended with {ended.returncode}:\n{block.text}{ended.stdout}"
-        if block.expected is not None and not prints(block.expected, ended.stdout):
+        if block.expected is not None and not prints(self._here(block.expected), ended.stdout):
             return f"printed\n{ended.stdout}instead of\n{block.expected}"
         return ""
 

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 
 from errata.serving.process import EXIT_S_MAX
-from tests.images.clients import ROOT, Clients
+from tests.go_tools import ROOT
+from tests.images.clients import Clients
 from tests.images.conftest import Pair, run_learner, run_rag
-from tests.images.podman import Container
+from tests.images.podman import STATE_DIR, Container
 
 LEARN_S_MAX = 60.0
 LEARNER, RAG = "errata.v1.LearnerService", "errata.v1.RagService"
@@ -95,6 +96,15 @@ def test_a_log_in_the_mounted_directory_is_learned_from(clients: Clients, pair: 
     while clients.call(pair.learner_address, f"{LEARNER}/GetStatus").get("exampleCount") != "20":
         assert time.monotonic() < deadline_s, pair.learner.logs()
         time.sleep(0.1)
+
+
+def test_the_search_kernel_that_the_image_was_built_with_is_used(pair: Pair) -> None:
+    # Holds on the machine that built the image. What is compiled is kept, and newer than the service.
+    folder = f"{STATE_DIR}/kernels"
+    kept = pair.rag.execute("find", folder, "-type", "f").stdout.splitlines()
+    compiled_here = pair.rag.execute("find", folder, "-type", "f", "-newer", "/proc/1").stdout.splitlines()
+    assert kept
+    assert compiled_here == []
 
 
 def test_a_restart_of_either_service_keeps_what_was_learned_and_the_other_goes_on(

@@ -7,8 +7,20 @@
 export ERRATA_SESSION="${XDG_RUNTIME_DIR:-${HOME-/nonexistent}/.cache}/errata/session-$$-$RANDOM$RANDOM"
 __errata_question='' __errata_found='' __errata_id='' __errata_asked_s=0 __errata_left=0
 
-# Takes a line that was typed and, if it was a command, its exit code.
+# Takes a line that was typed, empty when there was none to be seen, and, if it was a command, its exit code.
 __errata_typed() {
+  # Whatever it is called, a line that left a question in the file has asked it.
+  if [[ -s $ERRATA_SESSION ]]; then
+    case $1 in
+      '' | [[:space:]]*) ;;
+      *)
+        __errata_found=$(<"$ERRATA_SESSION") __errata_question=''
+        __errata_asked_s=$SECONDS __errata_left=5
+        ;;
+    esac
+    : >|"$ERRATA_SESSION"
+    return
+  fi
   case $1 in
     '' | [[:space:]]*) ;;
     '#') __errata_left=0 ;;
@@ -17,15 +29,8 @@ __errata_typed() {
       __errata_id="shell-$$-$RANDOM$RANDOM$RANDOM"
       __errata_asked_s=$SECONDS __errata_left=5
       ;;
-    errata | 'errata '*)
-      if [[ -s $ERRATA_SESSION ]]; then
-        __errata_found=$(<"$ERRATA_SESSION") __errata_question=''
-        : >|"$ERRATA_SESSION"
-        __errata_asked_s=$SECONDS __errata_left=5
-      fi
-      ;;
-    # What only moves about answers nothing.
-    '#'* | cd | 'cd '* | pushd* | popd* | clear | fg | 'fg '* | bg | 'bg '* | exit | history | 'history '*) ;;
+    # What only asks or moves about answers nothing.
+    '#'* | errata | 'errata '* | cd | 'cd '* | pushd* | popd* | clear | fg | 'fg '* | bg | 'bg '* | exit | history | 'history '*) ;;
     *)
       if [[ $__errata_left -gt 0 && $((SECONDS - __errata_asked_s)) -lt 900 ]]; then
         __errata_left=$((__errata_left - 1))

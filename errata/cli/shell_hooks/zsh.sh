@@ -12,7 +12,7 @@ __errata_before_prompt() {
   local code=$? line=$__errata_line
   emulate -L zsh
   __errata_line=''
-  if [[ -n ${ERRATA_SESSION-} && -n $line ]]; then
+  if [[ -n ${ERRATA_SESSION-} ]]; then
     __errata_typed "$line" "$code"
   fi
   return $code

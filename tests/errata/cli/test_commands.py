@@ -142,6 +142,16 @@ def test_a_slip_of_the_pen_is_told_with_the_way_out(arguments: tuple[str, ...], 
     assert says in Cli().error(*arguments)["message"]
 
 
+def test_what_is_not_utf8_is_refused_wherever_it_comes_from() -> None:
+    argument = Cli()("teach", "q", "a\udcff")
+    assert argument.exit_code == ExitCode.USAGE
+    assert "is not UTF-8" in argument.stderr
+    program = [sys.executable, "-m", "errata.cli", "teach", "q", "-"]
+    given = subprocess.run(program, input=b"ls \xff", capture_output=True, check=False)
+    assert given.returncode == ExitCode.USAGE
+    assert b"standard input is not UTF-8: byte 3" in given.stderr
+
+
 def test_who_has_read_enough_ends_the_command_without_a_word(tmp_path: Path) -> None:
     row = {"question": "q", "generated": "g", "executed": "e"}
     rows = "".join(json.dumps({**row, "executed": f"e{number}"}) + "\n" for number in range(20_000))

@@ -13,6 +13,7 @@ from errata.cli.checkup.findings import Finding, Severity
 from errata.cli.checkup.learner_checks import check_learner
 from errata.cli.checkup.machine_checks import check_machine
 from errata.cli.checkup.rag_checks import check_rag
+from errata.cli.checkup.variables import variable_problems
 from errata.cli.exit_codes import CommandError, ExitCode
 from errata.cli.shared_options import new_chosen
 from errata.serving.addresses import parse_address
@@ -71,7 +72,7 @@ HEALTHY = Facts(
     rag=rag(),
     rag_serves=True,
     search=SearchResponse(),
-    unknown_variables=(),
+    variable_problems=(),
     store_disk=Disk(directory=Path("store"), free_bytes=50 * GIB, total_bytes=100 * GIB),
     hook_problem=None,
 )
@@ -170,7 +171,7 @@ def test_where_all_is_well_nothing_is_found_and_everything_is_told() -> None:
         ({"rag": rag(embedder_fingerprint="hashing/y")}, Severity.FAILURE, "embedder", "hashing/y"),
         ({"rag": rag(applied_revision=7)}, Severity.WARNING, "lag", "2 revisions behind"),
         (
-            {"unknown_variables": ("No such variable: X.",)},
+            {"variable_problems": ("No such variable: X.",)},
             Severity.FAILURE,
             "variables",
             "No such variable: X.",
@@ -216,6 +217,20 @@ def test_calls_that_leave_the_machine_unencrypted_are_told() -> None:
     [finding] = found(chosen=chosen)
     assert (finding.check, finding.severity) == ("encryption", Severity.WARNING)
     assert "learner.example:7411" in finding.message
+
+
+def test_variables_that_a_service_would_refuse_are_told() -> None:
+    good = {"ERRATA_LISTEN": "127.0.0.1:0", "ERRATA_LOG_DIR": "a:b=c", "ERRATA_NAMESPACE": ",x", "HOME": "/"}
+    assert list(variable_problems({**good, "ERRATA_POLICY": "", "ERRATA_REEMBED": "yes"})) == []
+    bad = {
+        "ERRATA_POLICY": "all",
+        "ERRATA_STORE_BYTES_MAX": "lots",
+        "ERRATA_LOG_DIR": "a=x:b=x",
+        "ERRATA_X": "1",
+    }
+    problems = list(variable_problems({**good, **bad}))
+    named = [problem.partition(": ")[0] for problem in problems]
+    assert named == ["No such variable", "ERRATA_STORE_BYTES_MAX", "ERRATA_LOG_DIR", "ERRATA_POLICY"]
 
 
 def test_of_a_service_that_is_away_nothing_else_is_told() -> None:
