@@ -13,10 +13,10 @@ from typing import Final
 
 from errata.redaction import MARK, may_hold_secret, redact
 from errata.redaction import RULES_HASH as REDACTION_RULES_HASH
+from errata.serving.fields import LABEL_VALUE_BYTES_MAX
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, BLOCK_KIND_MARKUP, Block, BlockEvent, Doc
 
 __all__ = [
-    "LABEL_VALUE_BYTES_MAX",
     "QUERY_TEXT_BYTES_MAX",
     "REDACTION_RULES_HASH",
     "TEXT_RULES",
@@ -33,9 +33,6 @@ __all__ = [
 
 QUERY_TEXT_BYTES_MAX: Final = 8192
 """In bytes of UTF-8. Embedders look at hundreds to thousands of tokens; what is far off says little."""
-
-LABEL_VALUE_BYTES_MAX: Final = 255
-"""In bytes of UTF-8, before redaction and after."""
 
 TEXT_RULES: Final = "q1"
 """Names the rules of the query text. A part of every embedder's fingerprint: change it with the rules."""

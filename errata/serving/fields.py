@@ -14,13 +14,12 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from errata.text import LABEL_VALUE_BYTES_MAX
-
 NAMESPACE_BYTES_MAX: Final = 63
 BLOCK_ID_BYTES_MAX: Final = 255
 BACKFILL_ID_BYTES_MAX: Final = 63
 LABEL_COUNT_MAX: Final = 64
 LABEL_KEY_BYTES_MAX: Final = 63
+LABEL_VALUE_BYTES_MAX: Final = 255
 PAGE_SIZE_DEFAULT: Final = 50
 PAGE_SIZE_MAX: Final = 1_000
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errata.redaction import MARK
-from errata.text import LABEL_VALUE_BYTES_MAX, REDACTION_RULES_HASH, redact, redact_label
+from errata.serving.fields import LABEL_VALUE_BYTES_MAX
+from errata.text import REDACTION_RULES_HASH, redact, redact_label
 
 NL2BASH = Path(__file__).parents[2] / "data" / "nl2bash" / "learn.jsonl"
 
