@@ -1,17 +1,16 @@
 """Programs that are no part of the images, and call the services in them: grpcurl and the Go client."""
 
 import json
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
-BUILD_S_MAX: Final = 600.0
-CALL_S_MAX: Final = 30.0
+import pytest
 
-_GO: Final = shutil.which("go") or "go"
+from tests.go_tools import CLIENT, GRPCURL, built
+
+CALL_S_MAX: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,9 @@ class Clients:
         return _output(self.errata_client, "watch", "-learner", learner, "-once", "-state", str(state))
 
 
-def build_clients(folder: Path) -> Clients:
-    """Builds both with Go, into a folder."""
-    for package in ("github.com/fullstorydev/grpcurl/cmd/grpcurl", "./clients/go/cmd/errata-client"):
-        subprocess.run([_GO, "build", "-o", str(folder), package], cwd=ROOT, timeout=BUILD_S_MAX, check=True)
-    return Clients(folder / "grpcurl", folder / "errata-client")
+def build_clients(tmp_path_factory: pytest.TempPathFactory) -> Clients:
+    """Builds both with Go."""
+    return Clients(built(GRPCURL, tmp_path_factory), built(CLIENT, tmp_path_factory))
 
 
 def _output(*command: object) -> str:

@@ -1,5 +1,6 @@
 """Podman, the clients, and a pair of containers, for tests of the images. All of them are marked `images`."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +66,13 @@ def run_rag(podman: Podman) -> Container:
 
 @pytest.fixture(scope="session")
 def clients(tmp_path_factory: pytest.TempPathFactory) -> Clients:
-    return build_clients(tmp_path_factory.mktemp("clients"))
+    return build_clients(tmp_path_factory)
 
 
 @pytest.fixture
 def podman() -> Iterator[Podman]:
+    if shutil.which("podman") is None:
+        pytest.skip("podman is not installed")
     with Podman() as running:
         yield running
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.clients import ROOT, Clients
+from tests.go_tools import ROOT
+from tests.images.clients import Clients
 from tests.images.podman import LEARNER_PORT, RAG_PORT, Container, Podman
 
 COMPOSE_S_MAX = 120.0

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from errata.serving.process import EXIT_S_MAX
-from tests.images.clients import ROOT, Clients
+from tests.go_tools import ROOT
+from tests.images.clients import Clients
 from tests.images.conftest import Pair, run_learner, run_rag
 from tests.images.podman import STATE_DIR, Container
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping
 
 from learner_service.store.schema import SCHEMA
-from tests.images.clients import ROOT, Clients
+from tests.go_tools import ROOT
+from tests.images.clients import Clients
 from tests.images.conftest import Pair, run_learner
 from tests.images.podman import LEARNER_IMAGE, LEARNER_PORT, STATE_DIR, Container, Podman
 

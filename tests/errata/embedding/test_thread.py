@@ -1,6 +1,7 @@
 """Embedding off the event loop."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -97,6 +98,28 @@ async def test_a_query_asked_again_costs_nothing(thread: EmbeddingThread, gated:
     vector = await thread.query("list files")
     assert await thread.query("list files") is vector
     assert len(gated.calls) == 1
+
+
+async def test_what_one_embedder_made_of_a_query_is_no_answer_of_another() -> None:
+    with (
+        EmbeddingThread(build_embedder("hashing:64")) as one,
+        EmbeddingThread(build_embedder("hashing:32")) as other,
+    ):
+        assert (await one.query("list files")).shape == (64,)
+        assert (await other.query("list files")).shape == (32,)
+
+
+async def test_nothing_is_embedded_on_the_event_loop_which_goes_on_meanwhile(
+    thread: EmbeddingThread, gated: GatedEmbedder
+) -> None:
+    query = asyncio.create_task(thread.query("first"))
+    documents = asyncio.create_task(thread.documents(["second"]))
+    # The embedder stands still, and only a loop that goes on can let it pass.
+    await begun(gated)
+    gated.let_pass(2)
+    await asyncio.gather(query, documents)
+    assert gated.threads
+    assert threading.current_thread() not in gated.threads
 
 
 async def test_nobody_can_change_what_others_receive(free: EmbeddingThread) -> None:
