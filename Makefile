@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test test-faults check format generate bench bench-peers lock clean
+.PHONY: help install demo run test test-faults check format generate bench bench-peers images \
+        test-images check-kubernetes lock clean
 
 help: ## Shows this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## Makes the virtual environment
 
@@ -30,8 +31,8 @@ run: $(VENV)/.installed ## Keeps both services running on ./.errata
 
 # Two at a time, because most of the slow ones wait for processes.
 test: $(VENV)/.installed ## Runs the tests, fast ones first
-	@pytest -m "not slow and not soak" -n 2
-	@pytest -m "slow and not soak" -n 2
+	@pytest -m "not slow and not soak and not images" -n 2
+	@pytest -m "slow and not soak and not images" -n 2
 
 test-faults: $(VENV)/.installed ## Runs the long fault and soak tests
 	@pytest -m soak
@@ -67,6 +68,20 @@ $(PEERS_VENV)/.installed: requirements/bench.txt
 	@$(PYTHON) -m venv $(PEERS_VENV)
 	@$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
+
+images: ## Builds both container images (needs buildah)
+	@scripts/build-images
+
+test-images: $(VENV)/.installed ## Runs the built images together (needs podman and Go)
+	@command -v podman >/dev/null || { echo "this needs podman: apt-get install podman runc" >&2; exit 1; }
+	@command -v go >/dev/null || { echo "this needs Go, for grpcurl and the Go client: see https://go.dev/dl" >&2; exit 1; }
+	@podman image exists localhost/errata-learner && podman image exists localhost/errata-rag \
+	  || { echo "there are no images to test: make images" >&2; exit 1; }
+	@pytest -m images tests/images
+
+check-kubernetes: ## Checks deploy/kubernetes as a cluster would (needs Go)
+	@command -v go >/dev/null || { echo "this needs Go: see https://go.dev/dl" >&2; exit 1; }
+	@cd tests/deploy/kubernetes && go vet ./... && go test -count=1 ./...
 
 # The images install what the tests ran with: their locks take the versions of dev.txt.
 LOCK := uv pip compile --generate-hashes --universal --python-version 3.11 --no-header --no-annotate --quiet

@@ -99,8 +99,7 @@ def filled_mirror(rows: Vectors) -> Mirror:
 
 def _build_index(background: _Later, dimension: int) -> ExampleIndex:
     """As `rag_service.__main__` builds it."""
-    kernel = Kernel()
-    background.run(kernel.loading())
+    kernel = Kernel(background)
     return ExampleIndex(
         dimension=dimension,
         build_ranking=partial(FastestRanking, kernel=kernel, background=background),

@@ -4,6 +4,7 @@ A sum modulo 2^128 of one hash an example, so that either side updates it in con
 came, subtract the row that went.
 """
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -18,10 +19,13 @@ def row_hash(key: bytes, revision: int) -> int:
         key: namespace ‖ 0x00 ‖ ID.
         revision: of the change that made the example what it is.
     """
-    hashed = blake2b(key, digest_size=DIGEST_BYTES)
-    hashed.update(b"\0")
-    hashed.update(revision.to_bytes(8, "big"))
+    hashed = blake2b(key + b"\0" + revision.to_bytes(8, "big"), digest_size=DIGEST_BYTES)
     return int.from_bytes(hashed.digest(), "big")
+
+
+def total(keys: Sequence[bytes], revisions: Sequence[int]) -> int:
+    """The sum of the hashes of some examples, to be added to a digest."""
+    return sum(map(row_hash, keys, revisions))
 
 
 def add(digest: int, row: int) -> int:

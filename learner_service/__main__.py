@@ -44,6 +44,7 @@ from learner_service.clock import MonotonicClock
 from learner_service.config import LearnerConfig, parse
 from learner_service.derive import Policy
 from learner_service.errors import StoreError
+from learner_service.heaps import limit_heaps
 from learner_service.inspection import Identity, Inspection
 from learner_service.keys import BlockKey
 from learner_service.learner_metrics import LearnerMetrics, ReconcileMetrics
@@ -76,6 +77,7 @@ def main() -> None:
     config = parse(sys.argv[1:], os.environ)
     logs.configure_logs(config.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    limit_heaps()
     sys.exit(run(partial(serve, config)))
 
 

@@ -10,7 +10,7 @@ Watchers that stand at the same place receive the same bytes, encoded once.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -165,10 +165,22 @@ class ChangeFeed:
         held = tokens.WatchPosition.decode(options.resume_token) if options.resume_token else None
         watcher = _Watcher(options)
         self._watchers.add(watcher)
+        # One generator, though it is long: a second one within would cost each stream another 0.3 KiB.
         try:
             yield self._hello(options)
-            async for message in self._messages(watcher, held):
-                yield message
+            position = held if held is not None else self._start(options)
+            bookmark_due = True
+            while not self._draining:
+                watcher.woken = False
+                chunk = await self._read(position, options)
+                # A wake may come for a change that was read already: then there is nothing to say.
+                news = bookmark_due or chunk.position != position
+                position = chunk.position
+                watcher.cursor = position.cursor
+                if chunk.message and news:
+                    yield chunk.message
+                bookmark_due = not chunk.complete or await self._bookmark_due(watcher)
+            yield WatchUpdatesResponse(draining=WatchDraining(token=position.encode())).SerializeToString()
         finally:
             self._watchers.discard(watcher)
             self._watcher_gone.set()
@@ -193,21 +205,6 @@ class ChangeFeed:
     def watcher_count(self) -> int:
         """Number of open streams."""
         return len(self._watchers)
-
-    async def _messages(self, watcher: _Watcher, held: WatchPosition | None) -> AsyncIterator[bytes]:
-        position = held if held is not None else self._start(watcher.options)
-        bookmark_due = True
-        while not self._draining:
-            watcher.woken = False
-            chunk = await self._read(position, watcher.options)
-            # A wake may come for a change that was read already: then there is nothing to say.
-            news = bookmark_due or chunk.position != position
-            position = chunk.position
-            watcher.cursor = position.cursor
-            if chunk.message and news:
-                yield chunk.message
-            bookmark_due = not chunk.complete or await self._bookmark_due(watcher)
-        yield WatchUpdatesResponse(draining=WatchDraining(token=position.encode())).SerializeToString()
 
     async def _bookmark_due(self, watcher: _Watcher) -> bool:
         """Waits for a commit that touches the stream, or until a bookmark is due; True for the latter."""

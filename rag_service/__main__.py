@@ -77,6 +77,9 @@ def main() -> None:
     config = parse(sys.argv[1:], os.environ)
     configure_logs(config.log_level)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    if config.snapshot_dir is not None:
+        # Where the compiled kernel is kept: read when numba is imported, which is later if at all.
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(config.snapshot_dir / "kernel"))
     sys.exit(run(partial(serve, config)))
 
 
@@ -86,14 +89,13 @@ async def serve(config: RagConfig, stop: Stop) -> None:
     clock = SystemClock()
     progress = Progress(clock=clock)
     background = BackgroundThread()
-    kernel = Kernel()
+    kernel = Kernel(background)
     build_index = partial(_build_index, partial(FastestRanking, kernel=kernel, background=background))
     mirror = Mirror(build_index=build_index, progress=progress, clock=clock)
     registry = new_registry()
     async with AsyncExitStack() as closing:
         background.start()
         closing.push_async_callback(asyncio.to_thread, background.close)
-        background.run(kernel.loading())
         embedders = Embedders(build=_build_embedder(config), fixed_spec=config.embedder)
         closing.push_async_callback(embedders.close)
         workers = closing.enter_context(ThreadPoolExecutor(SEARCH_THREAD_COUNT, thread_name_prefix="search"))
@@ -103,6 +105,7 @@ async def serve(config: RagConfig, stop: Stop) -> None:
         subscriber = Subscriber(
             learner=LearnerServiceStub(channel),
             mirror=mirror,
+            progress=progress,
             embedders=embedders,
             # Spreads reconnects; nothing secret hangs on it.
             reconnect=Reconnect(uniform=random.uniform),
@@ -212,11 +215,11 @@ async def _follow(subscriber: Subscriber, snapshots: _Snapshots | None) -> None:
 
 
 async def _announce(subscriber: Subscriber, kernel: Kernel, server: GrpcServer) -> None:
-    """Says that the service serves, once there is something to answer from, and no search is slow because
-    something is being compiled.
+    """Says that the service serves, once there is something to answer from, and nothing is being compiled for
+    a large index.
     """
     await subscriber.synced.wait()
-    await kernel.loaded()
+    await kernel.settled()
     await server.set_serving(SERVICE.full_name, True)
 
 

@@ -8,7 +8,7 @@ Complete: malformed examples are received, count in `count` and `digest`, and ca
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,7 @@ from rag_service.ranking import BuildRanking, FloatRanking
 from rag_service.row_columns import RowColumns
 from rag_service.rows import Rows
 from rag_service.scoring import DIMENSION_MAX
-from rag_service.updates import Deleted, Put, encoded_key, read_updates
+from rag_service.updates import encoded_key, read_updates
 from rag_service.vectors import is_unit_length, length
 
 __all__ = ["ExampleIndex", "Hit", "IndexAnswer", "IndexQuery", "Quarantined", "encoded_key"]
@@ -136,26 +136,20 @@ class ExampleIndex:
         """
         received_revision = self._check_order(updates)
         changes = read_updates(updates, self.dimension)
-        self._make_room(sum(isinstance(change, Put) for change in changes.values()))
+        puts, malformed = changes.puts, changes.malformed
+        self._make_room(len(puts.keys))
         generation = self._publication.current.generation + 1
-        quarantined = []
-        puts: dict[bytes, Put] = {}
-        added = 0
-        for key, change in changes.items():
+        malformed_keys = [each.key for each in malformed]
+        for key in self._held(itertools.chain(puts.keys, malformed_keys, changes.deleted)):
             self._take_away(key, generation)
-            if isinstance(change, Deleted):
-                continue
-            if isinstance(change, Put):
-                puts[key] = change
-            else:
-                self._quarantine[key] = change.revision
-                quarantined.append(Quarantined(key=key, revision=change.revision, reason=change.reason))
-            added += digest.row_hash(key, change.revision)
         self._ranking.wrote(self._rows.put(puts, generation))
-        self._live_count += len(puts)
+        self._live_count += len(puts.keys)
+        self._quarantine.update((each.key, each.revision) for each in malformed)
+        added = digest.total(puts.keys, puts.revisions)
+        added += digest.total(malformed_keys, [each.revision for each in malformed])
         self._digest = digest.add(self._digest, added)
         self._publish(received_revision)
-        return quarantined
+        return [Quarantined(key=key, revision=revision, reason=reason) for key, revision, reason in malformed]
 
     def fill(
         self,
@@ -185,6 +179,7 @@ class ExampleIndex:
             raise ValueError("the index is not empty")
         if self._rows.room < count:
             raise IndexFullError(capacity=self._rows.capacity, want=count - self._rows.room)
+        self._ranking.expect(count)
         read_embeddings(self._rows.embeddings[:count])
         generation = self._publication.current.generation + 1
         self._rows.fill(columns, generation)
@@ -199,6 +194,14 @@ class ExampleIndex:
             if revision is not None:
                 self._withheld[key] = revision
         self._publish(received_revision)
+
+    def begin_filling(self) -> None:
+        """Takes in that no search comes until `end_filling`: what would make it faster can wait."""
+        self._ranking.begin_filling()
+
+    def end_filling(self) -> None:
+        """Takes in that searches come from now on."""
+        self._ranking.end_filling()
 
     def keys(self) -> set[bytes]:
         """The keys of the live examples, quarantined ones included. Nothing may be applied meanwhile."""
@@ -253,10 +256,10 @@ class ExampleIndex:
 
     def _check_order(self, updates: Sequence[learner_pb2.ExampleUpdate]) -> int:
         received_revision = self.received_revision
-        for update in updates:
-            if update.revision <= received_revision:
-                raise StaleUpdateError(revision=update.revision, received_revision=received_revision)
-            received_revision = update.revision
+        for revision in [update.revision for update in updates]:
+            if revision <= received_revision:
+                raise StaleUpdateError(revision=revision, received_revision=received_revision)
+            received_revision = revision
         return received_revision
 
     def _make_room(self, count: int) -> None:
@@ -274,6 +277,12 @@ class ExampleIndex:
             oldest_seen=self._publication.oldest_seen(),
             next_generation=self._publication.current.generation + 1,
         )
+
+    def _held(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of the keys that may have something to take away: in a first sync none."""
+        wanted = list(keys)
+        hidden = (self._quarantine.keys() & wanted) | (self._withheld.keys() & wanted)
+        return self._rows.known(wanted) | hidden
 
     def _take_away(self, key: bytes, generation: int) -> None:
         """Removes an example, quarantined or not, from the state that is being prepared."""

@@ -25,6 +25,7 @@ class Progress:
         self._own = NO_EPOCHS
         self._applied_revision = 0
         self._waiters: dict[asyncio.Future[None], token_pb2.StateToken] = {}
+        self._somebody_waits = asyncio.Event()
 
     @property
     def store_id(self) -> bytes:
@@ -40,6 +41,10 @@ class Progress:
     def waiter_count(self) -> int:
         """Calls that wait now."""
         return len(self._waiters)
+
+    async def somebody_waits(self) -> None:
+        """Returns when a call waits."""
+        await self._somebody_waits.wait()
 
     def hello(self, store_id: bytes, epochs: Epochs) -> None:
         """Takes in what a Hello says of the store and its history."""
@@ -94,10 +99,13 @@ class Progress:
         changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         alarm = asyncio.ensure_future(self._clock.sleep(max_wait_s))
         self._waiters[changed] = token
+        self._somebody_waits.set()
         try:
             await asyncio.wait((changed, alarm), return_when=asyncio.FIRST_COMPLETED)
         finally:
             del self._waiters[changed]
+            if not self._waiters:
+                self._somebody_waits.clear()
             alarm.cancel()
 
     def _wake(self) -> None:

@@ -2,7 +2,8 @@
 
 A stream that had lived was cut by a restart or a network: the first attempt comes at once, spread a little.
 What fails again, or failed from the start, waits longer each time, with full jitter: a thousand replicas that
-lost one Learner must not come back together.
+lost one Learner must not come back together. While a caller waits for its write, no attempt is put off for
+long: delays grow as long as the Learner is away, and soon are longer than anybody waits.
 """
 
 from collections.abc import Callable
@@ -41,6 +42,10 @@ class Reconnect:
         ceiling_s = min(DELAY_S_MAX, DELAY_S_MIN * 2.0 ** min(self._failure_count, 16))
         self._failure_count += 1
         return self._uniform(0.0, ceiling_s)
+
+    def hurried_delay_s(self) -> float:
+        """The longest delay once a caller waits for what is to come: short, and spread all the same."""
+        return self._uniform(0.0, DELAY_S_MIN)
 
     def refused_delay_s(self) -> float:
         """The delay after the Learner refused the call, or this service what it announced."""

@@ -24,30 +24,25 @@ _SLOT_MASK: Final = (1 << _SLOT_BITS) - 1
 class RowList:
     """The rows that have one facet."""
 
-    __slots__ = ("_entries", "facet", "number")
+    __slots__ = ("entries", "facet", "number")
 
-    def __init__(self, facet: Facet, number: int, entries: bytes = b"") -> None:
+    def __init__(self, facet: Facet, number: int, entries: "array[int]") -> None:
         self.facet: Final = facet
         self.number: Final = number
         """Never given to another list; stands for the facet in columns of numbers."""
         # A row shifted left, and in the low bits the place of this list among those of the row.
-        self._entries = array("q", entries)
+        self.entries: Final = entries
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def rows(self) -> NDArray[np.int64]:
         """A copy of the list as it is now, in no order."""
-        return np.frombuffer(self._entries.tobytes(), dtype=np.int64) >> _SLOT_BITS
-
-    def append(self, row: int, slot: int) -> int:
-        """Adds a row; returns its position."""
-        self._entries.append(row << _SLOT_BITS | slot)
-        return len(self._entries) - 1
+        return np.frombuffer(self.entries.tobytes(), dtype=np.int64) >> _SLOT_BITS
 
     def take_out(self, position: int) -> tuple[int, int]:
         """Removes the row at a position; returns the row that stands there afterwards, and its slot."""
-        entries = self._entries
+        entries = self.entries
         moved = entries[-1]
         # Written to its new place before it leaves the old one: no copy misses it.
         entries[position] = moved
@@ -73,22 +68,39 @@ class RowLists:
         """The lists that a row stands in, in the order of its facets."""
         return self._lists_of[row]
 
-    def add(self, row: int, facets: Sequence[Facet]) -> tuple[RowList, ...]:
-        """Adds a row that stands in no list; returns its lists.
+    def add(self, rows: Sequence[int], facets: Sequence[Sequence[Facet]]) -> Sequence[tuple[RowList, ...]]:
+        """Adds rows that stand in no list; returns the lists of each.
 
         Args:
-            row: one that has been added before, or the one after the greatest of those.
-            facets: the properties of the row, each once.
+            rows: ones that have been added before, then the ones after the greatest of those, rising.
+            facets: the properties of each row, each once.
         """
-        lists = tuple([self._lists.get(facet) or self._begin(facet) for facet in facets])
-        positions = array("q", [found.append(row, slot) for slot, found in enumerate(lists)])
-        if row == len(self._lists_of):
-            self._lists_of.append(lists)
-            self._positions_of.append(positions)
-        else:
-            self._lists_of[row] = lists
-            self._positions_of[row] = positions
-        return lists
+        known = self._lists
+        lists_of: list[tuple[RowList, ...]] = []
+        for row, facets_of_row in zip(rows, facets, strict=True):
+            lists: list[RowList] = []
+            positions: list[int] = []
+            entry = row << _SLOT_BITS
+            for facet in facets_of_row:
+                found = known.get(facet)
+                if found is None:
+                    known[facet] = found = RowList(facet, self._next_number, array("q"))
+                    self._next_number += 1
+                entries = found.entries
+                positions.append(len(entries))
+                entries.append(entry)
+                # The next slot.
+                entry += 1
+                lists.append(found)
+            of_row = tuple(lists)
+            lists_of.append(of_row)
+            if row == len(self._lists_of):
+                self._lists_of.append(of_row)
+                self._positions_of.append(array("q", positions))
+            else:
+                self._lists_of[row] = of_row
+                self._positions_of[row] = array("q", positions)
+        return lists_of
 
     def remove(self, row: int) -> None:
         """Removes a row from every list that it stands in."""
@@ -128,7 +140,7 @@ class RowLists:
         positions[by_list] = np.arange(len(places)) - np.repeat(list_starts, counted)
         numbers = np.arange(self._next_number, self._next_number + len(facets))
         lists = [
-            RowList(facet, number, entries[start:end])
+            RowList(facet, number, array("q", entries[start:end]))
             for facet, number, (start, end) in zip(
                 facets, numbers.tolist(), _byte_ranges(list_starts, counted), strict=True
             )
@@ -147,12 +159,6 @@ class RowLists:
             array("q", encoded[start:end]) for start, end in _byte_ranges(row_starts, counts)
         ]
         return numbers
-
-    def _begin(self, facet: Facet) -> RowList:
-        begun = RowList(facet, self._next_number)
-        self._next_number += 1
-        self._lists[facet] = begun
-        return begun
 
 
 def _byte_ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

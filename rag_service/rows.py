@@ -12,7 +12,7 @@ again for a visible one. This needs no order of memory accesses but that of the 
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rag_service.memory import reserved_array
 from rag_service.row_columns import RowColumns
 from rag_service.row_lists import RowList, RowLists
-from rag_service.updates import Put
+from rag_service.updates import Puts
 
 NEVER: Final = 2**63 - 1
 """A generation that does not come."""
@@ -98,41 +98,43 @@ class Rows:
         """For each row picked, its revision."""
         return self._revisions[pick]
 
-    def put(self, puts: Mapping[bytes, Put], born: int) -> Sequence[int]:
-        """Writes a row for each example, by key, that is visible from generation `born` on.
+    def known(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Those of the keys that have a row which is not cleared; for the writer."""
+        return self._rows_by_key.keys() & keys
+
+    def put(self, puts: Puts, born: int) -> Sequence[int]:
+        """Writes a row for each example, that is visible from generation `born` on.
 
         There must be room.
 
         Returns:
             The rows.
         """
-        if not puts:
-            return ()
-        rows: list[int] = []
-        namespace_numbers: list[int] = []
-        language_numbers: list[int] = []
-        for key, put in puts.items():
-            if self._free:
-                row = self._free.pop()
-                self.keys[row] = key
-                self.examples[row] = put.example
-            else:
-                row = len(self.keys)
-                self.keys.append(key)
-                self.examples.append(put.example)
-            lists = self.lists.add(row, put.facets)
-            rows.append(row)
-            namespace_numbers.append(lists[_NAMESPACE].number)
-            language_numbers.append(lists[_LANGUAGE].number)
-            self._rows_by_key[key] = (*self._rows_by_key.get(key, ()), row)
-        # Column by column: a write of one element takes as long as one of a hundred.
-        self.embeddings[rows] = [put.embedding for put in puts.values()]
-        self.executed_ns[rows] = [put.executed_ns for put in puts.values()]
-        self.namespace_numbers[rows] = namespace_numbers
-        self.language_numbers[rows] = language_numbers
-        self._revisions[rows] = [put.revision for put in puts.values()]
-        self.born[rows] = born
-        self.died[rows] = NEVER
+        count = len(puts.keys)
+        used_again = min(count, len(self._free))
+        rows = [self._free.pop() for _ in range(used_again)]
+        for row, key, example in zip(rows, puts.keys, puts.examples, strict=False):
+            self.keys[row] = key
+            self.examples[row] = example
+        first = len(self.keys)
+        rows.extend(range(first, first + count - used_again))
+        self.keys.extend(puts.keys[used_again:])
+        self.examples.extend(puts.examples[used_again:])
+        rows_of: dict[bytes, tuple[int, ...]] = dict(zip(puts.keys, zip(rows, strict=True), strict=True))
+        for key in self.known(puts.keys):
+            rows_of[key] = (*self._rows_by_key[key], *rows_of[key])
+        self._rows_by_key.update(rows_of)
+        lists = self.lists.add(rows, puts.facets)
+        # Column by column: a write of one element takes as long as one of a hundred. In one piece where that
+        # is possible, as in a first sync.
+        pick: Pick | Sequence[int] = rows if used_again else slice(first, first + count)
+        self.embeddings[pick] = puts.embeddings
+        self.executed_ns[pick] = puts.executed_ns
+        self.namespace_numbers[pick] = [of_row[_NAMESPACE].number for of_row in lists]
+        self.language_numbers[pick] = [of_row[_LANGUAGE].number for of_row in lists]
+        self._revisions[pick] = puts.revisions
+        self.born[pick] = born
+        self.died[pick] = NEVER
         return rows
 
     def fill(self, columns: RowColumns, born: int) -> None:

@@ -17,7 +17,7 @@ However it ends, the call is cancelled, and cancelling the task that runs `run` 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -28,6 +28,7 @@ from rag_service.clock import Clock
 from rag_service.embedders import Embedders
 from rag_service.errors import EmbedderRefusedError, RagError, StreamProtocolError
 from rag_service.mirror import SILENCE_S_MAX, Mirror, Replica, Source
+from rag_service.progress import Progress
 from rag_service.read_your_writes import Epochs
 from rag_service.reconnect import Reconnect
 from rag_service.snapshot.keeper import SnapshotKeeper
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
 
 BOOKMARK_INTERVAL_S: Final = 1
 """How often the Learner says, on a quiet stream, that nothing is missing."""
-UPDATES_PER_SLICE_MAX: Final = 64
-"""Changes applied in one go: about a millisecond, after which searches and health checks have their turn."""
+UPDATES_PER_SLICE_MAX: Final = 160
+"""Changes applied in one go, as many as a usual batch has: a millisecond or two, after which searches and
+health checks have their turn."""
 
 _REFUSALS: Final = frozenset(
     {
@@ -76,6 +78,14 @@ class _Stream:
         return self.heard_at_s - self.opened_at_s if self.opened_at_s is not None else 0.0
 
 
+class _Rest(NamedTuple):
+    """What passes between two calls."""
+
+    delay_s: float
+    refused: bool = False
+    """True when the Learner is there, and asking again sooner would be of no use."""
+
+
 class Subscriber:
     """Keeps a mirror up to date."""
 
@@ -84,6 +94,7 @@ class Subscriber:
         *,
         learner: "LearnerServiceAsyncStub",
         mirror: Mirror,
+        progress: Progress,
         embedders: Embedders,
         reconnect: Reconnect,
         clock: Clock,
@@ -96,6 +107,7 @@ class Subscriber:
         Args:
             learner: on the channel that all calls share.
             mirror: what to keep up to date.
+            progress: of that mirror; tells whether a call waits for a token.
             embedders: gives the embedder that fits what a stream announces.
             reconnect: gives the delays between calls.
             clock: of the delays, and of the watch over silence.
@@ -105,6 +117,7 @@ class Subscriber:
         """
         self._learner = learner
         self._mirror = mirror
+        self._progress = progress
         self._embedders = embedders
         self._reconnect = reconnect
         self._clock = clock
@@ -125,11 +138,29 @@ class Subscriber:
     async def run(self) -> None:
         """Follows the Learner until it is cancelled."""
         while True:
-            delay_s = await self._follow_once()
-            await self._clock.sleep(delay_s)
+            await self._rest(await self._follow_once())
             self.reconnect_count += 1
 
-    async def _follow_once(self) -> float:
+    async def _rest(self, rest: _Rest) -> None:
+        """Lets the delay pass, or less of it while somebody waits for what the next call may bring."""
+        if rest.refused:
+            await self._clock.sleep(rest.delay_s)
+            return
+        delay = asyncio.create_task(self._clock.sleep(rest.delay_s))
+        hurry = asyncio.create_task(self._hurry())
+        try:
+            await asyncio.wait((delay, hurry), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            delay.cancel()
+            hurry.cancel()
+            await asyncio.gather(delay, hurry, return_exceptions=True)
+
+    async def _hurry(self) -> None:
+        """Returns a little after a call begins to wait for a token."""
+        await self._progress.somebody_waits()
+        await self._clock.sleep(self._reconnect.hurried_delay_s())
+
+    async def _follow_once(self) -> _Rest:
         """Makes one call and sees it to its end; returns the delay before the next one."""
         resume_token = self._mirror.resume_token
         stream = _Stream(waiting_since_s=self._clock.monotonic_s())
@@ -140,7 +171,7 @@ class Subscriber:
                 _log.info("the stream ended, calling again")
         except EmbedderRefusedError as refused:
             _log.error("cannot follow the Learner, serving what there is", problem=refused.problem)
-            return self._reconnect.refused_delay_s()
+            return _Rest(self._reconnect.refused_delay_s(), refused=True)
         except grpc.aio.AioRpcError as error:
             return self._delay_after_status(error, stream, resume_token)
         except StreamProtocolError as error:
@@ -149,29 +180,29 @@ class Subscriber:
         except RagError as error:
             _log.error("the state cannot be held here, serving what there is", problem=str(error))
             self._mirror.rebuild()
-            return self._reconnect.refused_delay_s()
+            return _Rest(self._reconnect.refused_delay_s(), refused=True)
         except Exception:  # noqa: BLE001 - whatever broke the state, searches go on with the last good one
             _log.exception("the state received is unusable because of a bug, starting from nothing")
             return self._delay_after_dropping(stream)
-        return self._reconnect.delay_s(lived_s=stream.lived_s)
+        return _Rest(self._reconnect.delay_s(lived_s=stream.lived_s))
 
-    def _delay_after_dropping(self, stream: _Stream) -> float:
+    def _delay_after_dropping(self, stream: _Stream) -> _Rest:
         # One live state that turned out wrong is replaced at once; a shadow that fails too must back off.
         lived_s = 0.0 if self._mirror.rebuilding else stream.lived_s
         self._mirror.rebuild()
-        return self._reconnect.delay_s(lived_s=lived_s)
+        return _Rest(self._reconnect.delay_s(lived_s=lived_s))
 
-    def _delay_after_status(self, error: grpc.aio.AioRpcError, stream: _Stream, resume_token: bytes) -> float:
+    def _delay_after_status(self, error: grpc.aio.AioRpcError, stream: _Stream, resume_token: bytes) -> _Rest:
         code, details = error.code(), error.details()
         if code is grpc.StatusCode.INVALID_ARGUMENT and resume_token:
             _log.error("the Learner cannot read its token, starting from nothing", problem=details)
             self._mirror.rebuild()
-            return self._reconnect.delay_s(lived_s=0.0)
+            return _Rest(self._reconnect.delay_s(lived_s=0.0))
         if code in _REFUSALS:
             _log.error("the Learner refuses the call, serving what there is", code=code.name, problem=details)
-            return self._reconnect.refused_delay_s()
+            return _Rest(self._reconnect.refused_delay_s(), refused=True)
         _log.info("the stream broke, calling again", code=code.name, problem=details)
-        return self._reconnect.delay_s(lived_s=stream.lived_s)
+        return _Rest(self._reconnect.delay_s(lived_s=stream.lived_s))
 
     async def _ended_in_silence(self, stream: _Stream, resume_token: bytes) -> bool:
         """Makes the call and feeds the mirror until it ends well, or until it is silent for too long."""
@@ -210,19 +241,27 @@ class Subscriber:
 
     async def _read(self, call: _WatchCall, stream: _Stream) -> None:
         """Feeds the mirror until the stream ends well."""
-        while True:
-            stream.waiting_since_s = self._clock.monotonic_s()
-            message = await call.read()
-            if message is grpc.aio.EOF:
-                return
-            stream.waiting_since_s = None
-            # gRPC gives None for what it cannot parse.
-            if not isinstance(message, learner_pb2.WatchUpdatesResponse):
-                raise StreamProtocolError("a message that is none of the contract")
-            stream.heard_at_s = self._clock.monotonic_s()
-            await self._take(message, stream)
-            if message.HasField("draining"):
-                return
+        coming = asyncio.ensure_future(call.read())
+        try:
+            while True:
+                stream.waiting_since_s = self._clock.monotonic_s()
+                message = await coming
+                if message is grpc.aio.EOF:
+                    return
+                stream.waiting_since_s = None
+                # gRPC gives None for what it cannot parse.
+                if not isinstance(message, learner_pb2.WatchUpdatesResponse):
+                    raise StreamProtocolError("a message that is none of the contract")
+                stream.heard_at_s = self._clock.monotonic_s()
+                # The next one comes while this one is worked on.
+                coming = asyncio.ensure_future(call.read())
+                await asyncio.sleep(0)
+                await self._take(message, stream)
+                if message.HasField("draining"):
+                    return
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
     async def _take(self, message: learner_pb2.WatchUpdatesResponse, stream: _Stream) -> None:
         if message.HasField("hello"):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,42 +16,51 @@ from numpy.typing import NDArray
 from errata.text import question_key
 from errata.v1 import block_pb2, example_pb2, learner_pb2
 from rag_service.row_lists import Facet
-from rag_service.vectors import is_unit_length, lengths
+from rag_service.vectors import are_unit_lengths, lengths
 
 _FLOAT32_LE: Final = np.dtype("<f4")
 _TIME_NS_MAX: Final = 2**63 - 1
 
 
-class Put(NamedTuple):
-    """An example as it now is, ready to be searched. A tuple, as one is made for every example received."""
-
-    revision: int
-    example: bytes
-    """Encoded, without its embedding."""
-    embedding: NDArray[np.float32]
-    """Unit vector, shape (dimension,). A view of the message that was read."""
-    executed_ns: int
-    """Since the epoch, which is also where an unset time counts; see `time_ns`."""
-    facets: Sequence[Facet]
-    """Namespace, language, question, then the labels; each once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Malformed:
+class Malformed(NamedTuple):
     """An example that cannot be searched."""
 
+    key: bytes
+    """See `encoded_key`."""
     revision: int
     reason: str
     """For people; holds nothing of the example's text."""
 
 
-class Deleted(NamedTuple):
-    """An example that no longer exists."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Puts:
+    """Examples as they now are, ready to be searched, column by column: one element an example in each."""
 
-    revision: int
+    keys: Sequence[bytes]
+    """See `encoded_key`; each once."""
+    revisions: Sequence[int]
+    examples: Sequence[bytes]
+    """Encoded, without their embeddings."""
+    embeddings: NDArray[np.float32]
+    """Unit vectors, shape (examples, dimension)."""
+    executed_ns: Sequence[int]
+    """Since the epoch, which is also where an unset time counts; see `time_ns`."""
+    facets: Sequence[Sequence[Facet]]
+    """Namespace, language, question, then the labels; each once."""
 
 
-Change = Put | Malformed | Deleted
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Changes:
+    """What some updates make of the examples that they change: each of these is in one of the three."""
+
+    puts: Puts
+    malformed: Sequence[Malformed]
+    deleted: Sequence[bytes]
+    """Keys of the examples that no longer exist."""
+
+
+# An example as it was received: key, revision, namespace, message, embedding.
+_Received: TypeAlias = tuple[bytes, int, str, example_pb2.Example, bytes]
 
 
 def encoded_key(namespace: str, example_id: str) -> bytes:
@@ -79,63 +88,96 @@ def time_ns(seconds: int, nanos: int) -> int:
     return max(-_TIME_NS_MAX, min(_TIME_NS_MAX, seconds * 1_000_000_000 + nanos))
 
 
-def read_updates(updates: Sequence[learner_pb2.ExampleUpdate], dimension: int) -> dict[bytes, Change]:
-    """What some updates make of each example that they change, by its key; of several changes the last.
+def read_updates(updates: Sequence[learner_pb2.ExampleUpdate], dimension: int) -> Changes:
+    """Reads updates; of several changes of one example the last decides.
 
     Args:
         updates: in order. One that names no example, as one of a kind that is not known here, changes none.
         dimension: of the embeddings.
     """
-    # The last change of each example decides.
-    last: dict[bytes, learner_pb2.ExampleUpdate] = {}
+    # A message makes an attribute anew whenever it is asked for: each is asked for once.
+    last: dict[bytes, _Received | None] = {}
     for update in updates:
-        kind = update.WhichOneof("change")
-        if kind == "put":
+        if update.HasField("put"):
             example = update.put
-            last[encoded_key(example.namespace, example.id)] = update
-        elif kind == "deleted":
-            last[encoded_key(update.deleted.namespace, update.deleted.id)] = update
-    # Checked together: one by one that takes as long as everything else.
-    embeddings = [update.put.embedding for update in last.values()]
+            namespace = example.namespace
+            key = encoded_key(namespace, example.id)
+            last[key] = (key, update.revision, namespace, example, example.embedding)
+        elif update.HasField("deleted"):
+            last[encoded_key(update.deleted.namespace, update.deleted.id)] = None
+    sound, embeddings, malformed = _parted([each for each in last.values() if each is not None], dimension)
+    return Changes(
+        puts=_puts(sound, embeddings),
+        malformed=malformed,
+        deleted=[key for key, received in last.items() if received is None],
+    )
+
+
+def _parted(
+    received: Sequence[_Received], dimension: int
+) -> tuple[Sequence[_Received], NDArray[np.float32], Sequence[Malformed]]:
+    """Those that can be searched, with their embeddings, and those that cannot."""
     want_bytes = _FLOAT32_LE.itemsize * dimension
-    sized = [embedding for embedding in embeddings if len(embedding) == want_bytes]
-    rows = np.frombuffer(b"".join(sized), dtype=_FLOAT32_LE).reshape(-1, dimension)
-    checked = zip(rows, lengths(rows).tolist(), strict=True)
-    changes: dict[bytes, Change] = {}
-    for (key, update), encoded in zip(last.items(), embeddings, strict=True):
-        if len(encoded) == want_bytes:
-            changes[key] = _read_example(update.put, update.revision, *next(checked))
-        elif update.HasField("put"):
-            reason = f"its embedding has {len(encoded)} bytes, not {want_bytes}"
-            changes[key] = Malformed(revision=update.revision, reason=reason)
-        else:
-            changes[key] = Deleted(update.revision)
-    return changes
-
-
-def _read_example(
-    example: example_pb2.Example, revision: int, embedding: NDArray[np.float32], embedding_length: float
-) -> Put | Malformed:
-    if not is_unit_length(embedding_length):
-        if not math.isfinite(embedding_length):
-            return Malformed(revision=revision, reason="its embedding is not finite")
-        reason = f"its embedding has length {embedding_length:.9g}, not 1"
-        return Malformed(revision=revision, reason=reason)
-    language = _answer_language(example)
-    executed = example.executed_time
-    facets = [
-        namespace_facet(example.namespace),
-        language_facet(language),
-        ("question", language, _question_hash(example.query_text)),
+    malformed = [
+        Malformed(key, revision, f"its embedding has {len(embedding)} bytes, not {want_bytes}")
+        for key, revision, _, _, embedding in received
+        if len(embedding) != want_bytes
     ]
-    labels = example.labels
-    if labels:
-        facets += [label_facet(name, value) for name, value in labels.items()]
-    return Put(
-        revision=revision,
-        example=_without_embedding(example),
-        embedding=embedding,
-        executed_ns=time_ns(executed.seconds, executed.nanos),
+    if malformed:
+        received = [each for each in received if len(each[-1]) == want_bytes]
+    joined = b"".join([embedding for *_, embedding in received])
+    embeddings = np.frombuffer(joined, dtype=_FLOAT32_LE).reshape(-1, dimension)
+    # Together: one by one that takes as long as everything else.
+    found = lengths(embeddings)
+    sound = are_unit_lengths(found)
+    if sound.all():
+        return received, embeddings, malformed
+    judged = list(zip(received, found.tolist(), sound.tolist(), strict=True))
+    malformed += [
+        Malformed(key, revision, _length_problem(length))
+        for (key, revision, *_), length, is_sound in judged
+        if not is_sound
+    ]
+    return [each for each, _, is_sound in judged if is_sound], embeddings[sound], malformed
+
+
+def _length_problem(length: float) -> str:
+    if not math.isfinite(length):
+        return "its embedding is not finite"
+    return f"its embedding has length {length:.9g}, not 1"
+
+
+def _puts(received: Sequence[_Received], embeddings: NDArray[np.float32]) -> Puts:
+    encoded: list[bytes] = []
+    executed_ns: list[int] = []
+    facets: list[Sequence[Facet]] = []
+    # Few in a batch differ: each pair of them is made once.
+    common: dict[tuple[str, str], tuple[Facet, Facet]] = {}
+    # One for all of them: making one takes longer than filling it.
+    kept = example_pb2.Example()
+    for _, _, namespace, example, _ in received:
+        kept.CopyFrom(example)
+        kept.ClearField("embedding")
+        encoded.append(kept.SerializeToString())
+        executed = example.executed_time
+        executed_ns.append(executed.seconds * 1_000_000_000 + executed.nanos)
+        language = _answer_language(example)
+        place = common.get((namespace, language))
+        if place is None:
+            place = common[namespace, language] = namespace_facet(namespace), language_facet(language)
+        question = ("question", language, _question_hash(example.query_text))
+        labels = (
+            [label_facet(name, value) for name, value in found.items()] if (found := example.labels) else ()
+        )
+        facets.append((*place, question, *labels))
+    if executed_ns and not -_TIME_NS_MAX <= min(executed_ns) <= max(executed_ns) <= _TIME_NS_MAX:
+        executed_ns = [time_ns(0, nanos) for nanos in executed_ns]
+    return Puts(
+        keys=[each[0] for each in received],
+        revisions=[each[1] for each in received],
+        examples=encoded,
+        embeddings=embeddings,
+        executed_ns=executed_ns,
         facets=facets,
     )
 
@@ -151,10 +193,3 @@ def _answer_language(example: example_pb2.Example) -> str:
 def _question_hash(query_text: str) -> str:
     """Stands for the question: two questions share one only if they are the same."""
     return blake2b(question_key(query_text).encode(), digest_size=16).hexdigest()
-
-
-def _without_embedding(example: example_pb2.Example) -> bytes:
-    kept = example_pb2.Example()
-    kept.CopyFrom(example)
-    kept.ClearField("embedding")
-    return kept.SerializeToString()

@@ -27,3 +27,9 @@ def lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 def is_unit_length(length: float) -> bool:
     """Tells whether this is the length of a unit vector; false for NaN."""
     return abs(length - 1.0) <= LENGTH_ERROR_MAX
+
+
+def are_unit_lengths(lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """For each length the same."""
+    within: NDArray[np.bool_] = np.abs(lengths - 1.0) <= LENGTH_ERROR_MAX
+    return within

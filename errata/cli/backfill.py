@@ -1,7 +1,6 @@
 """`errata backfill`: learns again from everything that changed since a time, and shows how far that is."""
 
 import secrets
-import sys
 import time
 from datetime import datetime
 from typing import Final
@@ -39,7 +38,7 @@ Without --namespace, every namespace. With --json: backfillId, and the fields of
 run, matchedBlockCount. The exit code is 1 when learning from some block failed for good."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Learns again from everything since a time")
+@click.command(cls=Command, help=_HELP)
 @click.option(
     "--since",
     "since_time",
@@ -76,18 +75,28 @@ def backfill(
         raise click.UsageError("--dry-run counts what --since or --all would take; add one of them")
     name = backfill_id or _new_id(local_now())
     _check_id(name)
-    with learner_of(chosen) as learner:
-        if starts:
-            request = BackfillRequest(
-                namespaces=chosen.namespaces, dry_run=dry_run, backfill_id="" if dry_run else name
-            )
-            if since_time is not None:
-                request.start_time.FromDatetime(since_time)
-            response = learner.Backfill(request, timeout=chosen.timeout_s)
-            if dry_run:
-                _tell_count(chosen, response.matched_block_count)
-                return ExitCode.DONE
-        return _follow(chosen, learner, name, detach=detach)
+    request = None
+    if starts:
+        request = BackfillRequest(
+            namespaces=chosen.namespaces, dry_run=dry_run, backfill_id="" if dry_run else name
+        )
+        if since_time is not None:
+            request.start_time.FromDatetime(since_time)
+    try:
+        with learner_of(chosen) as learner:
+            if request is not None:
+                response = learner.Backfill(request, timeout=chosen.timeout_s)
+                if dry_run:
+                    return _tell_count(chosen, response.matched_block_count)
+            return _follow(chosen, learner, name, detach=detach)
+    except KeyboardInterrupt:
+        if not dry_run:
+            remark(f"the backfill goes on in the Learner; look again with: {_look_again(name)}")
+        return ExitCode.INTERRUPTED
+
+
+def _look_again(backfill_id: str) -> str:
+    return f"errata backfill --id {backfill_id}"
 
 
 def _new_id(now: datetime) -> str:
@@ -102,39 +111,34 @@ def _check_id(backfill_id: str) -> None:
         raise click.UsageError(str(error)) from error
 
 
-def _tell_count(chosen: Chosen, block_count: int) -> None:
+def _tell_count(chosen: Chosen, block_count: int) -> int:
     if chosen.as_json:
         print_json({"matchedBlockCount": block_count})
     else:
         print_text(f"Blocks that match: {block_count:,}. Nothing was done.")
+    return ExitCode.DONE
 
 
 def _follow(chosen: Chosen, learner: LearnerServiceStub, backfill_id: str, *, detach: bool) -> int:
     request = GetBackfillRequest(backfill_id=backfill_id)
-    look_again = f"errata backfill --id {backfill_id}"
     state = learner.GetBackfill(request, timeout=chosen.timeout_s)
-    if not detach:
-        try:
-            with _bar() as bar:
-                task = bar.add_task(backfill_id, total=state.matched_block_count)
-                while not state.HasField("end_time"):
-                    bar.update(task, completed=state.done_block_count, total=state.matched_block_count)
-                    time.sleep(_POLL_S)
-                    state = learner.GetBackfill(request, timeout=chosen.timeout_s)
-        except KeyboardInterrupt:
-            remark(f"the backfill goes on in the Learner; look again with: {look_again}")
-            return ExitCode.INTERRUPTED
+    with _bar(shown=not detach) as bar:
+        task = bar.add_task(backfill_id, total=state.matched_block_count)
+        while not detach and not state.HasField("end_time"):
+            bar.update(task, completed=state.done_block_count, total=state.matched_block_count)
+            time.sleep(_POLL_S)
+            state = learner.GetBackfill(request, timeout=chosen.timeout_s)
     if chosen.as_json:
         print_json({"backfillId": backfill_id, **to_json(state)})
     else:
-        _tell(state, look_again)
+        _tell(state, _look_again(backfill_id))
     return ExitCode.NOT_DONE if state.failed_block_count else ExitCode.DONE
 
 
-def _bar() -> Progress:
+def _bar(*, shown: bool) -> Progress:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty())
+    return Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
 
 
 def _tell(state: GetBackfillResponse, look_again: str) -> None:

@@ -27,7 +27,7 @@ Without --namespace, the blocks of every namespace. With --json: {"blocks": [Blo
 there are more than --limit}."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Lists blocks, and what was learned from each")
+@click.command(cls=Command, help=_HELP)
 @click.option(
     "--reason",
     "reasons",
@@ -54,12 +54,12 @@ def blocks(chosen: Chosen, reasons: Sequence[str], limit: int, *, without_limit:
     now = local_now()
     print_table(
         [
-            Column("block", "fold"),
-            Column("namespace"),
+            Column("block"),
+            Column("namespace", optional=True),
             Column("changed", right=True),
             Column("learned"),
             Column("why not"),
-            Column("last error", "cut"),
+            Column("last error", "cut", optional=True),
         ],
         [
             (

@@ -87,6 +87,7 @@ class _Commands(click.Group):
         arguments = list(sys.argv[1:] if args is None else args)
         extra.pop("standalone_mode", None)
         try:
+            _refuse_other_than_utf8(arguments)
             result = super().main(arguments, prog_name or "errata", standalone_mode=False, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
@@ -100,6 +101,14 @@ class _Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(_SIGPIPE_CODE)
         sys.exit(result if isinstance(result, int) else ExitCode.DONE)
+
+
+def _refuse_other_than_utf8(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise click.UsageError(f"{argument[:40]!a} is not UTF-8, and nothing else can be sent") from error
 
 
 def _show(error: click.ClickException, *, as_json: bool) -> None:

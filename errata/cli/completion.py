@@ -16,7 +16,7 @@ _HELP: Final = """Prints the completion for bash, zsh or fish: commands, options
   fish  errata completion fish | source           in ~/.config/fish/config.fish"""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Prints the completion for bash, zsh or fish")
+@click.command(cls=Command, help=_HELP)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:

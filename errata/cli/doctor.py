@@ -37,7 +37,7 @@ The exit code is 1 when there is a failure, 0 with warnings alone. With --json: 
 "severity" (ok, warning, failure), "message", "advice"}, ...]}."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Checks that everything works, and says what to do")
+@click.command(cls=Command, help=_HELP)
 @click.pass_obj
 def doctor(chosen: Chosen) -> int:
     """See the help text."""

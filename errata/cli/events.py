@@ -42,9 +42,7 @@ again teaches nothing twice. The log is JSON in any case; with --json so are the
 --output the log appears at once and whole; without, it goes to standard output."""
 
 
-@click.command(
-    cls=Command, help=_HELP, short_help="Turns a table of questions into a log that is learned from"
-)
+@click.command(cls=Command, help=_HELP)
 @click.argument("file", type=click.File("rb"))
 @click.option(
     "-o",

@@ -6,13 +6,13 @@ from typing import Final
 import click
 
 from errata.cli.connection import learner_of
+from errata.cli.example_text import print_example
 from errata.cli.json_text import to_json
-from errata.cli.learned import origin_name
 from errata.cli.pages import entries
-from errata.cli.printing import Column, print_json, print_table, remark
+from errata.cli.printing import print_json, remark
 from errata.cli.reading import read_labels, reads_all
 from errata.cli.shared_options import Chosen, Command
-from errata.cli.times import local_now, since
+from errata.cli.times import local_now
 from errata.v1.example_pb2 import Example
 from errata.v1.learner_pb2 import ListExamplesRequest
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
@@ -29,7 +29,7 @@ Without --namespace, the examples of every namespace. With --json: {"examples": 
 whether there are more than --limit}, without embeddings."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Lists what was learned")
+@click.command(cls=Command, help=_HELP)
 @click.option(
     "--label",
     "labels",
@@ -53,27 +53,8 @@ def examples(chosen: Chosen, labels: Mapping[str, str], limit: int, *, without_l
         print_json({"examples": [to_json(example) for example in shown], "more": has_more})
         return
     now = local_now()
-    print_table(
-        [
-            Column("block", "cut"),
-            Column("namespace"),
-            Column("run", right=True),
-            Column("from"),
-            Column("question", "fold"),
-            Column("answer", "fold"),
-        ],
-        [
-            (
-                example.id,
-                example.namespace,
-                since(example.executed_time.ToDatetime(tzinfo=now.tzinfo), now),
-                origin_name(example.origin),
-                example.query_text,
-                "\n".join(block.contents for block in example.answer),
-            )
-            for example in shown
-        ],
-    )
+    for example in shown:
+        print_example(example, now, mark="")
     if has_more:
         remark(f"there are more; --limit {2 * limit} or --all shows them")
     elif not shown:

@@ -31,7 +31,7 @@ Examples:
 With --json: the GetBlockResponse. The exit code is 0 for a block that is known, whatever was learned."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Says what was learned from a block, or why nothing was")
+@click.command(cls=Command, help=_HELP)
 @click.argument("block_id", metavar="BLOCK", callback=reads(read_block_id))
 @click.pass_obj
 def explain(chosen: Chosen, block_id: str) -> None:

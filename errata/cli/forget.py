@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from errata.cli.connection import learner_of
+from errata.cli.exit_codes import CommandError, ExitCode
 from errata.cli.json_text import to_json
 from errata.cli.printing import print_json, print_text
 from errata.cli.reading import read_block_ids, reads_all
@@ -25,7 +26,7 @@ Examples:
 With --json: {"forgotten": [{"id": ..., and the ForgetExampleResponse}, ...]}."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Erases a block and its example for good")
+@click.command(cls=Command, help=_HELP)
 @click.argument("block_ids", nargs=-1, required=True, metavar="BLOCK...", callback=reads_all(read_block_ids))
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
@@ -53,4 +54,5 @@ def _ask(block_ids: Sequence[str], namespace: str) -> None:
         raise click.UsageError(
             "forgetting cannot be undone, and nobody is here to ask; to go ahead, add --yes"
         )
-    click.confirm(f"Erase {named} in {where} for good? This cannot be undone", abort=True, err=True)
+    if not click.confirm(f"Erase {named} in {where} for good? This cannot be undone", err=True):
+        raise CommandError("nothing was forgotten", ExitCode.NOT_DONE)

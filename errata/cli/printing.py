@@ -31,9 +31,10 @@ class Column:
 
     title: str
     wrap: Wrap = "keep"
-    """What happens where the terminal is too narrow: the cell is cut, is folded, or others are."""
+    """What happens where the terminal is too narrow: cells are cut, or folded, or those of others first."""
     right: bool = False
-    style: str = ""
+    optional: bool = False
+    """Whether it is left out where every cell of it is empty."""
 
 
 def plain(text: str) -> str:
@@ -59,16 +60,22 @@ def print_json_line(document: Mapping[str, Any]) -> None:
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Prints rows under titles, aligned; cells are put on one line unless their column folds."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column in columns:
+    cells = list(rows)
+    shown = [
+        position
+        for position, column in enumerate(columns)
+        if not column.optional or any(row[position] for row in cells)
+    ]
+    for column in (columns[position] for position in shown):
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
-            style=column.style,
-            no_wrap=column.wrap != "fold",
-            overflow="ellipsis" if column.wrap == "cut" else "fold",
+            # Those that wrap are narrowed first; a cell that is cut says so itself.
+            no_wrap=column.wrap == "keep",
+            overflow="fold",
         )
-    for row in rows:
-        table.add_row(*(Text(_cell(column, cell)) for column, cell in zip(columns, row, strict=True)))
+    for row in cells:
+        table.add_row(*(_cell(columns[position], row[position]) for position in shown))
     _print_without_padding(table)
 
 
@@ -107,8 +114,10 @@ def remark(text: str) -> None:
     console.print(Text(plain(text), style="yellow"), soft_wrap=not console.is_terminal)
 
 
-def _cell(column: Column, text: str) -> str:
-    return plain(text) if column.wrap == "fold" else on_one_line(text)
+def _cell(column: Column, text: str) -> Text:
+    if column.wrap == "fold":
+        return Text(plain(text))
+    return Text(on_one_line(text), no_wrap=True, overflow="ellipsis")
 
 
 def _print_without_padding(table: Table) -> None:
@@ -119,8 +128,15 @@ def _print_without_padding(table: Table) -> None:
         print(line.rstrip())  # noqa: T201 - see above
 
 
+class _Console(Console):
+    """One that leaves it to the command line what happens when nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def _console() -> Console:
-    console = Console(highlight=False, emoji=False)
+    console = _Console(highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _UNBOUNDED_COLUMNS
     return console

@@ -109,9 +109,16 @@ def text_of(words: Sequence[str], what: str) -> str:
     """What words of the command line say, with spaces between; `-` alone reads standard input.
 
     Raises:
-        click.UsageError: it is blank.
+        click.UsageError: it is blank, or standard input is not UTF-8.
     """
-    text = sys.stdin.read() if list(words) == ["-"] else " ".join(words)
+    text = _standard_input() if list(words) == ["-"] else " ".join(words)
     if not text.strip():
         raise click.UsageError(f"{what} is needed, got nothing; `-` reads it from standard input")
     return text.removesuffix("\n")
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"standard input is not UTF-8: byte {error.start} is not") from error

@@ -44,7 +44,7 @@ Examples:
 With --json: the ReconcileResponse, and the BlockState as "state". The exit code is 1 when learning failed."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Learns from one block now")
+@click.command(cls=Command, help=_HELP)
 @click.argument("block_id", metavar="BLOCK", callback=reads(read_block_id))
 @click.pass_obj
 def reconcile(chosen: Chosen, block_id: str) -> int:

@@ -32,7 +32,7 @@ The same --id again is the same block: its latest run that did not fail counts. 
 (BlockState), token (pass it to `errata search --token` to find what was just learned)."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Records what was run for a question")
+@click.command(cls=Command, help=_HELP)
 @click.argument("words", nargs=-1, metavar="COMMAND...")
 @click.option("-q", "--question", metavar="TEXT", help="What the command answers.")
 @click.option("--proposed", metavar="COMMAND", help="What an assistant had proposed.")

@@ -13,18 +13,18 @@ import click
 
 from errata.cli.asked import Asked, remember, session_file
 from errata.cli.connection import rag_of
+from errata.cli.example_text import print_example
 from errata.cli.json_text import to_json
-from errata.cli.learned import origin_name
 from errata.cli.notebook import read_notebook
-from errata.cli.printing import print_json, print_text, print_verbatim, remark
+from errata.cli.printing import print_json, remark
 from errata.cli.reading import read_labels, read_moment, read_token, reads, reads_all, text_of
 from errata.cli.shared_options import Chosen, Command
-from errata.cli.times import length, local_now, since
+from errata.cli.times import length, local_now
 from errata.client.answers import Match
 from errata.client.few_shot import few_shot_section
 from errata.client.token_count import estimate_tokens
-from errata.v1.block_pb2 import BLOCK_KIND_CODE, Doc
-from errata.v1.rag_pb2 import SearchRequest, SearchResponse, SearchResult
+from errata.v1.block_pb2 import Doc
+from errata.v1.rag_pb2 import SearchRequest, SearchResponse
 
 _MARKDOWN: Final = (".md", ".markdown")
 _LIMIT: Final = 3
@@ -51,7 +51,7 @@ With --json: the SearchResponse; its token makes another search see at least the
 too: {"prompt": ..., "tokens": an estimate that is rather too high}."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Finds what people ran for a question like yours")
+@click.command(cls=Command, help=_HELP)
 @click.argument("words", nargs=-1, required=True, metavar="TEXT... | NOTEBOOK.md")
 @click.option(
     "--cursor", type=click.IntRange(min=1), metavar="LINE", help="Where the cursor is in NOTEBOOK.md."
@@ -185,7 +185,7 @@ def _print_prompt(response: SearchResponse, tokens_max: int, *, as_json: bool) -
 def _show(response: SearchResponse) -> None:
     now = local_now()
     for result in response.results:
-        _show_result(result, now)
+        print_example(result.example, now, mark=f"{result.score:.2f}")
     if not response.query_text:
         remark("nothing was asked: the question is blank, or the notebook has no prose before the cursor")
     elif not response.results:
@@ -198,17 +198,6 @@ def _show(response: SearchResponse) -> None:
         remark(
             f"the RAG service last heard {staleness} ago that it is up to date: newer answers may be missing"
         )
-
-
-def _show_result(result: SearchResult, now: datetime) -> None:
-    example = result.example
-    print_text(f"{result.score:5.2f}  {example.query_text}", "bold")
-    for block in example.answer:
-        print_verbatim(block.contents, "green" if block.kind == BLOCK_KIND_CODE else "", indent=7)
-    when = since(example.executed_time.ToDatetime(tzinfo=now.tzinfo), now)
-    where = f" in {example.namespace}" if example.namespace else ""
-    print_text(f"{example.id}{where}: {origin_name(example.origin)}, {when}", "dim", indent=7)
-    print_text()
 
 
 def _remember(path: Path, response: SearchResponse) -> None:

@@ -9,7 +9,7 @@ from errata.cli.shared_options import Command
 
 _HELP: Final = """Prints the hook with which bash or zsh record what you run.
 
-Opt-in: nothing is recorded until you put this into ~/.bashrc (or, with zsh, into ~/.zshrc):
+Opt-in: nothing is recorded until you put this at the end of ~/.bashrc (with zsh, of ~/.zshrc):
 
 \b
   eval "$(errata shell-hook bash)"
@@ -36,7 +36,7 @@ Recording happens in the background and never delays the prompt. Where it fails,
 `errata doctor` tells why."""
 
 
-@click.command("shell-hook", cls=Command, help=_HELP, short_help="Prints the hook for bash or zsh")
+@click.command("shell-hook", cls=Command, help=_HELP)
 @click.argument("shell", type=click.Choice(["bash", "zsh"]))
 @click.option(
     "--teach",

@@ -26,7 +26,7 @@ Examples:
 With --json: blockId, state (BlockState), token (for `errata search --token`)."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="States a question and its answer")
+@click.command(cls=Command, help=_HELP)
 @click.argument("question")
 @click.argument("answer")
 @click.option(

@@ -1,5 +1,6 @@
 """`errata watch`: changes of examples, as they happen."""
 
+import base64
 import itertools
 import os
 import random
@@ -19,13 +20,11 @@ from errata.cli.printing import on_one_line, print_json_line, print_verbatim, re
 from errata.cli.reading import read_token, reads
 from errata.cli.shared_options import Chosen, Command
 from errata.cli.times import local_now
-from errata.v1.learner_pb2 import ExampleUpdate, WatchResetReason, WatchUpdatesRequest, WatchUpdatesResponse
+from errata.client.errors import Failure, UnavailableError, call_error
+from errata.client.following import CaughtUp, Change, ExampleDeleted, ExamplePut, Following, StartOver
+from errata.v1.example_pb2 import Example
+from errata.v1.learner_pb2 import WatchUpdatesResponse
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
-
-_RECONNECT_S_FIRST: Final = 0.5
-_RECONNECT_S_MAX: Final = 10.0
-_COMES_BACK: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
-"""What a stream that had worked ends with when the Learner goes away."""
 
 _HELP: Final = """Shows changes of examples as they happen, until Ctrl-C.
 
@@ -38,12 +37,12 @@ Examples:
 Begins with what changes from now on; with --all, with everything there is; with --token, after a token that a
 bookmark carried. Goes on by itself after the Learner was away, and misses nothing.
 
-With --json, one line each: {"hello": ...} when a stream opens, {"put": Example, "revision": N}, {"deleted":
-ExampleKey, "revision": N}, {"bookmark": WatchBookmark}, which says that everything before it was shown, and
-{"reset": ...}, after which everything comes again. Embeddings are left out."""
+With --json, one line each: {"put": Example, "revision": N}, {"deleted": ExampleKey, "revision": N},
+{"bookmark": {"token", "revision", "exampleCount"}}, which says that everything before it was shown, and
+{"reset": reason}, after which everything comes again. Embeddings are left out."""
 
 
-@click.command(cls=Command, help=_HELP, short_help="Shows changes of examples as they happen")
+@click.command(cls=Command, help=_HELP)
 @click.option("--all", "from_start", is_flag=True, help="Begin with everything there is.")
 @click.option(
     "--token", metavar="TOKEN", callback=reads(read_token), help="Begin after the token of a bookmark."
@@ -52,98 +51,107 @@ ExampleKey, "revision": N}, {"bookmark": WatchBookmark}, which says that everyth
 @click.pass_obj
 def watch(chosen: Chosen, token: bytes | None, count: int | None, *, from_start: bool) -> None:
     """See the help text."""
-    watching = _Watching(chosen, resume_token=token or b"", from_start=from_start)
-    for _ in itertools.islice(watching.shown(), count):
+    following = Following(
+        token=token or b"",
+        namespaces=chosen.namespaces,
+        watcher=f"errata-watch/{socket.gethostname()}/{os.getpid()}",
+        # Spreads reconnects; nothing secret hangs on it.
+        uniform=random.uniform,
+    )
+    showing = _Showing(as_json=chosen.as_json, from_start=from_start, passing_over=not (from_start or token))
+    for _ in itertools.islice(_shown(chosen, following, showing), count):
         pass
 
 
-class _Watching:
-    """A stream that is opened anew when it ends, after the last token."""
+def _shown(chosen: Chosen, following: Following, showing: "_Showing") -> Iterator[None]:
+    """Shows what comes, over one stream after another, and stops after each change that it showed."""
+    opened = False
+    while True:
+        failure = None
+        try:
+            with channel_to(chosen.learner) as channel:
+                for message in LearnerServiceStub(channel).WatchUpdates(following.request()):
+                    opened = True
+                    showing.begins(message)
+                    for change in following.changes(message):
+                        if showing.shows(change):
+                            yield
+        except grpc.RpcError as error:
+            failure = call_error(Failure.of(error, method="WatchUpdates", target=str(chosen.learner)))
+            # One that was opened is opened again; that nobody answers at all is told at once.
+            if not opened or not isinstance(failure, UnavailableError):
+                raise command_error(error, Peer.LEARNER, chosen) from error
+        pause_s = following.pause_s(failure)
+        remark(f"the Learner is away; asking again in {pause_s:.1f} s")
+        time.sleep(pause_s)
 
-    def __init__(self, chosen: Chosen, *, resume_token: bytes, from_start: bool) -> None:
-        self._chosen = chosen
-        self._token = resume_token
+
+class _Showing:
+    """What of a stream is shown, and how."""
+
+    def __init__(self, *, as_json: bool, from_start: bool, passing_over: bool) -> None:
+        self._as_json = as_json
         self._from_start = from_start
-        # Until the first bookmark comes what was there before: that is not shown unless asked for.
-        self._catching_up = not from_start and not resume_token
-        self._delay_s = _RECONNECT_S_FIRST
+        # Until everything has come that was there before.
+        self._passing_over = passing_over
 
-    def shown(self) -> Iterator[None]:
-        """Shows one change after another, and stops after each of them."""
-        opened = False
-        while True:
-            try:
-                with channel_to(self._chosen.learner) as channel:
-                    for message in LearnerServiceStub(channel).WatchUpdates(self._request()):
-                        opened = True
-                        yield from self._show(message)
-            except grpc.RpcError as error:
-                # The stubs do not know that what is raised is the call itself.
-                code: grpc.StatusCode = getattr(error, "code")()  # noqa: B009 - see above
-                if not opened or code not in _COMES_BACK:
-                    raise command_error(error, Peer.LEARNER, self._chosen) from error
-            remark(f"the Learner is away; asking again in {self._delay_s:.1f} s")
-            time.sleep(self._delay_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects, no secret
-            self._delay_s = min(2 * self._delay_s, _RECONNECT_S_MAX)
+    def begins(self, message: WatchUpdatesResponse) -> None:
+        """Says how much there is to be passed over, when a stream begins."""
+        if self._passing_over and message.hello.example_count:
+            remark(f"passing over {message.hello.example_count:,} examples that are there already")
 
-    def _request(self) -> WatchUpdatesRequest:
-        return WatchUpdatesRequest(
-            resume_token=self._token,
-            watcher=f"errata-watch/{socket.gethostname()}/{os.getpid()}",
-            namespaces=self._chosen.namespaces,
-        )
-
-    def _show(self, message: WatchUpdatesResponse) -> Iterator[None]:
-        match message.WhichOneof("message"):
-            case "hello":
-                self._delay_s = _RECONNECT_S_FIRST
-                self._tell_json("hello", message.hello)
-                if self._catching_up and message.hello.example_count:
-                    remark(f"passing over {message.hello.example_count:,} examples that are there already")
-            case "batch":
-                if not self._catching_up:
-                    for update in message.batch.updates:
-                        _show_update(update, as_json=self._chosen.as_json)
-                        yield
-                self._token = message.batch.token
-                if message.batch.HasField("bookmark"):
-                    self._reached(message.batch.bookmark)
-            case "bookmark":
-                self._reached(message.bookmark)
-            case "reset":
-                self._token = b""
-                self._catching_up = not self._from_start
-                self._tell_json("reset", message.reset)
-                reason = WatchResetReason.Name(message.reset.reason).removeprefix("WATCH_RESET_REASON_")
-                remark(
-                    f"the Learner starts over ({reason.lower()}): what changed meanwhile may be missing here"
+    def shows(self, change: Change) -> bool:
+        """Shows one; returns whether it was a change of an example that was shown."""
+        match change:
+            case ExamplePut():
+                if not self._passing_over:
+                    self._show_put(change)
+                return not self._passing_over
+            case ExampleDeleted():
+                if not self._passing_over:
+                    self._show_deleted(change)
+                return not self._passing_over
+            case CaughtUp():
+                if self._passing_over:
+                    self._passing_over = False
+                    remark("up to date; what changes from now on is shown")
+                token = base64.b64encode(change.token).decode()
+                self._line(
+                    bookmark={
+                        "token": token,
+                        "revision": change.revision,
+                        "exampleCount": change.example_count,
+                    }
                 )
-            case "draining":
-                self._token = message.draining.token
+            case StartOver():
+                self._passing_over = not self._from_start
+                self._line(reset=change.reason_name)
+                why = change.reason_name.lower().replace("_", " ")
+                remark(f"the Learner starts over ({why}): what changed meanwhile may be missing here")
+        return False
 
-    def _reached(self, bookmark: Any) -> None:
-        self._token = bookmark.token
-        if self._catching_up:
-            self._catching_up = False
-            remark("up to date; what changes from now on is shown")
-        self._tell_json("bookmark", bookmark)
+    def _show_put(self, change: ExamplePut) -> None:
+        example = Example()
+        example.CopyFrom(change.example)
+        example.ClearField("embedding")
+        if self._as_json:
+            self._line(put=to_json(example), revision=change.revision)
+            return
+        answer = " ; ".join(block.contents for block in example.answer)
+        origin = origin_name(example.origin)
+        line = f"{_now()} + {example.id} ({origin}): {example.query_text} → {answer}"
+        print_verbatim(on_one_line(line), "green")
 
-    def _tell_json(self, name: str, message: Any) -> None:
-        if self._chosen.as_json:
-            print_json_line({name: to_json(message)})
+    def _show_deleted(self, change: ExampleDeleted) -> None:
+        if self._as_json:
+            self._line(deleted={"namespace": change.namespace, "id": change.id}, revision=change.revision)
+        else:
+            print_verbatim(f"{_now()} - {change.id}", "red")
+
+    def _line(self, **members: Any) -> None:
+        if self._as_json:
+            print_json_line(members)
 
 
-def _show_update(update: ExampleUpdate, *, as_json: bool) -> None:
-    if update.HasField("put"):
-        update.put.ClearField("embedding")
-    if as_json:
-        print_json_line(to_json(update))
-        return
-    now = local_now().strftime("%H:%M:%S")
-    if update.HasField("deleted"):
-        print_verbatim(f"{now} - {update.deleted.id}", "red")
-        return
-    example = update.put
-    answer = on_one_line(" ; ".join(block.contents for block in example.answer))
-    asked = on_one_line(example.query_text)
-    print_verbatim(f"{now} + {example.id} ({origin_name(example.origin)})  {asked}  →  {answer}", "green")
+def _now() -> str:
+    return local_now().strftime("%H:%M:%S")

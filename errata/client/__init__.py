@@ -35,6 +35,7 @@ from errata.client.errors import (
     NamespaceNotFollowedError,
     NotConfiguredError,
     NotFoundError,
+    OtherLoopError,
     RateLimitedError,
     StoreFullError,
     TokenLostError,
@@ -45,6 +46,7 @@ from errata.client.errors import (
 )
 from errata.client.events import new_block_id, proposed, ran, taught
 from errata.client.few_shot import CountTokens, few_shot_section
+from errata.client.following import CaughtUp, Change, ExampleDeleted, ExamplePut, StartOver
 from errata.client.search_requests import SearchQuestion
 from errata.client.settings import Settings, WhenBehind
 from errata.client.token_count import estimate_tokens
@@ -53,6 +55,8 @@ __all__ = [
     "Answer",
     "AsyncErrata",
     "CallError",
+    "CaughtUp",
+    "Change",
     "ClosedError",
     "CountTokens",
     "DeadlineExceededError",
@@ -61,6 +65,8 @@ __all__ = [
     "EmbedderRejectedError",
     "Errata",
     "ErrataError",
+    "ExampleDeleted",
+    "ExamplePut",
     "Failure",
     "ForkedError",
     "InternalError",
@@ -70,12 +76,14 @@ __all__ = [
     "NamespaceNotFollowedError",
     "NotConfiguredError",
     "NotFoundError",
+    "OtherLoopError",
     "Question",
     "RateLimitedError",
     "Recorded",
     "SearchAnswer",
     "SearchQuestion",
     "Settings",
+    "StartOver",
     "StoreFullError",
     "TokenLostError",
     "TokenMalformedError",

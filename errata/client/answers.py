@@ -87,7 +87,7 @@ class Learned:
         return cls(outcome=response.outcome, reason=response.reason, token=response.token)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Match:
     """One example and how near it is."""
 
@@ -95,6 +95,9 @@ class Match:
     """All of it but its embedding."""
     score: float
     """Cosine of the angle between question and example, in [-1, 1]."""
+
+    def __repr__(self) -> str:
+        return f"Match(score={self.score:.3f}, question={self.question!r}, answer={self.answer!r})"
 
     @property
     def block_id(self) -> str:

@@ -1,8 +1,8 @@
 """The client for synchronous code: `Errata`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self
+from typing import Any, Concatenate, ParamSpec, Self
 
 import grpc
 from google.protobuf.message import Message
@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 from errata.client.channels import channel_options
 from errata.client.client_state import ClientState
 from errata.client.errors import CallError, ClosedError
+from errata.client.following import WATCH_UPDATES, Change
 from errata.client.operations import Operations, documented
-from errata.client.steps import Pause, Result, Step, Steps
+from errata.client.steps import Method, Pause, Result, Step, Steps
 
 Parameters = ParamSpec("Parameters")
 
@@ -48,6 +49,41 @@ class Errata(ClientState[grpc.Channel]):
     learner_serves = _method(Operations.learner_serves)
     rag_serves = _method(Operations.rag_serves)
 
+    def watch(
+        self,
+        token: bytes = b"",
+        *,
+        namespaces: Iterable[str] | None = None,
+        watcher: str = "errata.client",
+    ) -> Iterator[Change]:
+        """Follows the changes of examples, for ever: those of before, then those of now.
+
+        A stream that ends is opened again where it ended, with a pause that grows while nothing comes.
+
+        Args:
+            token: of the last change that was applied; empty begins from nothing.
+            namespaces: whose examples are followed; None is that of the settings, an empty list all. A token
+                is good only for the namespaces that it was given for; else a StartOver comes.
+            watcher: names this watcher in the metrics and logs of the Learner.
+
+        Raises:
+            CallError: the Learner refuses.
+            ClosedError: the client was closed.
+        """
+        following = self._operations.following(token=token, namespaces=namespaces, watcher=watcher)
+        while True:
+            failed = None
+            try:
+                call = self._begun(WATCH_UPDATES, following.request(), timeout_s=None)
+                try:
+                    for response in call:
+                        yield from following.changes(response)
+                finally:
+                    call.cancel()
+            except grpc.RpcError as error:
+                failed = self._connections.error_of(WATCH_UPDATES, error)
+            self._connections.until_closed.wait(following.pause_s(failed))
+
     def close(self) -> None:
         """Closes the channels that this client opened; calls in other threads raise ClosedError."""
         for channel in self._connections.closed():
@@ -83,17 +119,21 @@ class Errata(ClientState[grpc.Channel]):
             # A close ends the pause too.
             self._connections.until_closed.wait(step.seconds)
             return None
-        call = self._connections.callable_of(step.method)
         try:
-            response: Message = call(step.request, timeout=step.timeout_s, metadata=self._settings.metadata)
+            response: Message = self._begun(step.method, step.request, timeout_s=step.timeout_s)
         except grpc.RpcError as error:
             raise self._connections.error_of(step.method, error) from error
+        return response
+
+    def _begun(self, method: Method[Any, Any], request: Message, *, timeout_s: float | None) -> Any:
+        call = self._connections.callable_of(method)
+        try:
+            return call(request, timeout=timeout_s, metadata=self._settings.metadata)
         except ValueError:
             # gRPC says so of a channel that another thread closed a moment ago.
             if self._connections.until_closed.is_set():
                 raise ClosedError from None
             raise
-        return response
 
     @staticmethod
     def _open_channel(address: str) -> grpc.Channel:

@@ -2,8 +2,11 @@
 
 import random
 import time
+from collections.abc import Iterable
 
+from errata.client.following import Following
 from errata.client.own_writes import OwnWrites
+from errata.client.search_requests import check_several
 from errata.client.settings import Settings, check_deadline
 from errata.client.steps import Clock, Deadline, Method, Request, Response, Steps, Uniform, called
 
@@ -46,6 +49,12 @@ class Caller:
             return Deadline(self._settings.deadline_s, self._clock)
         check_deadline(deadline_s)
         return Deadline(deadline_s, self._clock)
+
+    def following(self, *, token: bytes, namespaces: Iterable[str] | None, watcher: str) -> Following:
+        """Where a new watcher stands; see `Following`."""
+        where = (self._settings.namespace,) if namespaces is None else namespaces
+        check_several("namespaces", where)
+        return Following(token=token, namespaces=where, watcher=watcher, uniform=self._uniform)
 
     def _namespace(self, namespace: str | None) -> str:
         return self._settings.namespace if namespace is None else namespace

@@ -44,6 +44,15 @@ class ForkedError(ErrataError):
         )
 
 
+class OtherLoopError(ErrataError):
+    """The asynchronous client was first used in another event loop: gRPC's channels belong to one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this client was first used in another event loop; make one in each, within asyncio.run"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """How a call ended that failed."""

@@ -50,9 +50,9 @@ def search_request(
     Raises:
         ValueError: `executed_since` has no time zone.
     """
-    _check_sequence("namespaces", namespaces)
-    _check_sequence("languages", languages)
-    _check_sequence("exclude", exclude)
+    check_several("namespaces", namespaces)
+    check_several("languages", languages)
+    check_several("exclude", exclude)
     request = SearchRequest(
         selected_index=selected_index,
         limit=limit,
@@ -83,7 +83,12 @@ def duration(seconds: float) -> Duration:
     return made
 
 
-def _check_sequence(name: str, values: object) -> None:
+def check_several(name: str, values: object) -> None:
+    """Passes what is no single string.
+
+    Raises:
+        ValueError: it is one.
+    """
     # A string is a sequence of strings, and would be taken for as many as it has characters.
     if isinstance(values, str):
         raise ValueError(f"{name}: several, such as [{values!r}], not one string")  # noqa: TRY004 - see Raises

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -39,7 +39,7 @@ class Settings:
     """How long a search waits for what this client wrote; at most half of its deadline where it may go on
     without."""
     when_behind: WhenBehind = WhenBehind.SEARCH
-    metadata: tuple[tuple[str, str], ...] = ()
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Sent with every call, keys in lower case, such as `("authorization", "Bearer …")`."""
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from errata.client.errors import DeadlineExceededError, Failure, RateLimitedError, UnavailableError
+from errata.client.errors import CallError, DeadlineExceededError, Failure, RateLimitedError, UnavailableError
 
 Result = TypeVar("Result")
 Request = TypeVar("Request", bound=Message)
@@ -92,14 +92,22 @@ def called(
         CallError: it failed for good, or there is no time left for another try.
     """
     attempt_count = 0
+    failed: CallError | None = None
     while True:
         attempt_count += 1
         try:
             return (yield from called_once(method, request, deadline))
+        except DeadlineExceededError:
+            if failed is None:
+                raise
+            # What made it try again says more than that the time for another try was short.
+            failed.add_note(f"tried {attempt_count} times")
+            raise failed from failed.__cause__
         except (UnavailableError, RateLimitedError) as error:
+            failed = error
             pause_s = uniform(0.0, min(PAUSE_S_MAX, PAUSE_S_FIRST * 2 ** (attempt_count - 1)))
             if pause_s >= deadline.remaining_s():
-                error.add_note(f"tried {attempt_count} times")
+                failed.add_note(f"tried {attempt_count} times")
                 raise
             yield Pause(pause_s)
 

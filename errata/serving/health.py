@@ -1,8 +1,11 @@
 """The health of each service, as grpc.health.v1 has it.
 
 A service is NOT_SERVING until it is said to serve. The empty name stands for the whole server: it serves when
-every service does. Once draining, everything is NOT_SERVING for good, and the streams of Watch end, so that a
+every service does. Once draining, all of these are NOT_SERVING for good, and the streams of Watch end, so a
 probe that watches does not hold up the end of the process.
+
+The health service itself is SERVING for as long as it answers. Who asks for it by name learns whether the
+process lives, which is not whether it should get calls: one that waits for its first sync lives.
 """
 
 import asyncio
@@ -94,6 +97,7 @@ class Health:
         statuses = {WHOLE_SERVER: _SERVING if whole else _NOT_SERVING}
         for name, serving in self._serving.items():
             statuses[name] = _SERVING if serving and not self._draining else _NOT_SERVING
+        statuses[HEALTH_SERVICE.full_name] = _SERVING
         return statuses
 
     def _announce(self) -> None:

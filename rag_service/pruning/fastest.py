@@ -1,10 +1,12 @@
 """Ranks by embeddings alone while there are few rows, and by codes then, where numba works.
 
-The answers are the same.
+The answers are the same. numba takes 120 MB and half a second, and compiling the kernel 15 s where it was not
+kept from an earlier process: that is spent when an index first has rows enough to gain by it.
 """
 
 import asyncio
 import importlib
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -27,25 +29,34 @@ _log = get_logger()
 
 
 class Kernel:
-    """The search kernel, once it is loaded or known not to work."""
+    """The search kernel, once it is loaded or known not to work. For any threads."""
 
-    def __init__(self) -> None:
-        """Loads nothing."""
-        self._works: Future[bool] = Future()
+    def __init__(self, background: Background) -> None:
+        """Loads nothing.
+
+        Args:
+            background: where the kernel is loaded.
+        """
+        self._background = background
+        self._lock = threading.Lock()
+        self._works: Future[bool] | None = None
 
     @property
     def works(self) -> bool:
         """Whether it is loaded."""
-        return self._works.done() and self._works.result()
+        return self._works is not None and self._works.done() and self._works.result()
 
-    def loading(self) -> Iterator[None]:
-        """A job for the background, to be run once: takes a second, or some more where nothing was kept."""
-        self._works.set_result(_kernel_works())
-        yield
+    def load(self) -> None:
+        """Begins to load it, if that was not begun yet; jobs that come later find it loaded."""
+        with self._lock:
+            if self._works is None:
+                self._works = Future()
+                self._background.run(_loading(self._works))
 
-    async def loaded(self) -> bool:
-        """Returns when the job has ended; whether the kernel is loaded."""
-        return await asyncio.wrap_future(self._works)
+    async def settled(self) -> None:
+        """Returns when it is not being loaded."""
+        if self._works is not None:
+            await asyncio.wrap_future(self._works)
 
 
 class FastestRanking:
@@ -58,7 +69,7 @@ class FastestRanking:
 
         Args:
             rows: of the index; empty.
-            kernel: is being loaded, in `background`.
+            kernel: is loaded when there are rows enough, in `background`.
             background: where codes are built.
             rows_min: from so many rows on codes are used.
         """
@@ -66,6 +77,7 @@ class FastestRanking:
         self._kernel = kernel
         self._background = background
         self._rows_min = rows_min
+        self._is_filling = False
         self._has_enough = False
         self._ranking: Ranking = FloatRanking(rows)
 
@@ -74,17 +86,38 @@ class FastestRanking:
         """Rows are best listed when at most one in so many passes."""
         return self._ranking.list_share
 
+    def expect(self, row_count: int) -> None:
+        """Takes in that so many rows are going to be written at once: the kernel is loaded meanwhile."""
+        if row_count >= self._rows_min:
+            self._kernel.load()
+
+    def begin_filling(self) -> None:
+        """Takes in that no search comes until `end_filling`.
+
+        To encode every batch that comes, and all rows anew as their number grows, takes longer than all else.
+        """
+        self._is_filling = True
+
+    def end_filling(self) -> None:
+        """Takes in that searches come from now on."""
+        self._is_filling = False
+        self._begin_codes_if_due()
+
     def wrote(self, rows: Sequence[int]) -> None:
         """Takes in rows that have been written; no published state shows them yet."""
         self._ranking.wrote(rows)
-        if not self._has_enough and self._rows.row_count >= self._rows_min:
-            self._has_enough = True
-            # Behind the loading of the kernel, if that has not ended.
-            self._background.run(_using_codes(weakref.ref(self)))
+        self._begin_codes_if_due()
 
     def scan(self, selection: Selection, query: NDArray[np.float32]) -> Scan:
         """Begins to rank rows of a state that has been taken and not given back."""
         return self._ranking.scan(selection, query)
+
+    def _begin_codes_if_due(self) -> None:
+        if self._is_filling or self._has_enough or self._rows.row_count < self._rows_min:
+            return
+        self._has_enough = True
+        self._kernel.load()
+        self._background.run(_using_codes(weakref.ref(self)))
 
     def use_codes(self) -> None:
         """Ranks by codes from now on, as soon as they are built, if the kernel works; for the background."""
@@ -102,6 +135,11 @@ class FastestRanking:
 def _using_codes(reference: "weakref.ref[FastestRanking]") -> Iterator[None]:
     if (ranking := reference()) is not None:
         ranking.use_codes()
+    yield
+
+
+def _loading(works: "Future[bool]") -> Iterator[None]:
+    works.set_result(_kernel_works())
     yield
 
 

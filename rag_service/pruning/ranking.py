@@ -74,6 +74,15 @@ class PrunedRanking:
         """Rows ever used."""
         return self._rows.row_count
 
+    def expect(self, row_count: int) -> None:
+        """Does nothing."""
+
+    def begin_filling(self) -> None:
+        """Does nothing."""
+
+    def end_filling(self) -> None:
+        """Does nothing."""
+
     def wrote(self, rows: Sequence[int]) -> None:
         """Encodes rows that have been written, if there are codes; begins to build some when they are due."""
         if not rows or not self._is_usable:

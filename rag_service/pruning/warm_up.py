@@ -14,7 +14,7 @@ from rag_service.generations import PublishedState
 from rag_service.pruning.ranking import PrunedRanking
 from rag_service.query import IndexQuery
 from rag_service.rows import Rows
-from rag_service.updates import Put, language_facet, namespace_facet
+from rag_service.updates import Puts, language_facet, namespace_facet
 
 _ROW_COUNT: Final = 3
 
@@ -30,18 +30,20 @@ def warm_up() -> None:
     """Returns when the kernel is compiled; raises whatever keeps it from being so."""
     rows = Rows(dimension=2, capacity=_ROW_COUNT)
     ranking = PrunedRanking(rows, background=_AtOnce())
-    put = Put(
-        revision=1,
-        example=b"",
-        embedding=np.array([1, 0], dtype=np.float32),
-        executed_ns=0,
-        facets=(namespace_facet(""), language_facet(""), ("question", "", "")),
-    )
+    embedding = np.array([1, 0], dtype=np.float32)
     state = PublishedState()
     for generation in range(1, _ROW_COUNT + 1):
-        ranking.wrote(rows.put({b"%d" % generation: put}, generation))
+        puts = Puts(
+            keys=[b"%d" % generation],
+            revisions=[generation],
+            examples=[b""],
+            embeddings=embedding[np.newaxis],
+            executed_ns=[0],
+            facets=[(namespace_facet(""), language_facet(""), ("question", "", ""))],
+        )
+        ranking.wrote(rows.put(puts, generation))
         state = PublishedState(generation=generation, row_count=generation)
-    query = IndexQuery(embedding=put.embedding)
+    query = IndexQuery(embedding=embedding)
     scan = ranking.scan(select(rows, state, query, list_share=ranking.list_share), query.embedding)
     scan.best(1)
     scan.drop(np.zeros(1, dtype=np.int64))

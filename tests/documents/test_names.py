@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from errata.cli.commands import errata
-from errata.serving.settings import SETTINGS
+from errata.serving.settings import SETTINGS, TOOL_VARIABLES
 from tests.documents.runner import ROOT
 from tests.documents.test_running import DOCUMENTS
 from tests.e2e.services import metrics_of, services_on
@@ -23,16 +24,16 @@ def test_every_flag_that_the_text_names_exists(path: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     named = set(re.findall(r"`(--[a-z][a-z-]+)", text))
     flags = {setting.flag for setting in SETTINGS.values()} | OTHERS_FLAGS
-    flags |= {
-        flag for command in errata.commands.values() for option in command.params for flag in option.opts
-    }
+    context = click.Context(errata)
+    commands = [errata.get_command(context, name) for name in errata.list_commands(context)]
+    flags |= {flag for command in commands if command for option in command.params for flag in option.opts}
     assert named <= flags
 
 
 @documents
 def test_every_variable_that_the_text_names_exists(path: Path) -> None:
     named = set(re.findall(r"ERRATA_[A-Z_]+\b", path.read_text()))
-    assert named <= {setting.variable for setting in SETTINGS.values()} | {"ERRATA_RAG"}
+    assert named <= {setting.variable for setting in SETTINGS.values()} | TOOL_VARIABLES
 
 
 @documents

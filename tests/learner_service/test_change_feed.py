@@ -200,6 +200,27 @@ async def test_quiet_streams_get_bookmarks(feed: ChangeFeed) -> None:
     assert kinds == ["hello", "bookmark", "bookmark", "bookmark"]
 
 
+async def test_the_bookmarks_of_streams_opened_at_once_are_spread(store: Store) -> None:
+    jitters = iter((0.0, 1.0))
+    feed = ChangeFeed(store, IDENTITY, jitter=lambda: next(jitters, 0.0))
+    told = []
+
+    async def follow(name: str, stream: AsyncIterator[bytes]) -> None:
+        message = await next_of(stream)
+        told.append((name, message.WhichOneof("message")))
+
+    async with (
+        aclosing(feed.watch(options(interval_s=2.0))) as first,
+        aclosing(feed.watch(options(interval_s=2.0))) as second,
+    ):
+        for stream in (first, second):
+            for _ in range(2):
+                await next_of(stream)
+        await asyncio.gather(follow("first", first), follow("second", second))
+    # Four fifths of the interval have passed for the second when it has passed for the first.
+    assert told == [("second", "bookmark"), ("first", "bookmark")]
+
+
 async def test_watchers_at_one_place_receive_the_same_bytes(feed: ChangeFeed, store: Store) -> None:
     await store.write(put(A))
     async with aclosing(feed.watch(options())) as first, aclosing(feed.watch(options())) as second:

@@ -11,7 +11,7 @@ from learner_service.store.tables import TABLES
 
 
 class MemoryTable:
-    """Keeps the promises of `learner_service.transactions.Table`.
+    """Keeps the promises of `learner_service.store.tables.Table`.
 
     A table that was copied is not written to any more. One that changes while it is scanned fails the scan.
     """

@@ -101,6 +101,7 @@ async def following(
         subscriber = Subscriber(
             learner=LearnerServiceStub(channel),
             mirror=mirror,
+            progress=progress,
             embedders=Embedders(build=build or Builder(), fixed_spec=fixed_spec),
             reconnect=Reconnect(uniform=uniform),
             clock=clock,

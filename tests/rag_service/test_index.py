@@ -197,7 +197,7 @@ def test_a_question_asked_thousands_of_times_hides_no_other_question() -> None:
 
 def test_a_list_of_rows_that_is_copied_while_a_row_leaves_it_changes_no_answer(index: ExampleIndex) -> None:
     index.apply([put(at, f"{at}", slope(at), query_text="q", executed_ns=-at) for at in range(1, 4)])
-    entries = index._rows.question_list(0)._entries
+    entries = index._rows.question_list(0).entries
     # In mid-removal the last row stands twice.
     entries.insert(1, entries[-1])
     entries.insert(1, entries[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from errata.v1 import learner_pb2, rag_pb2
+from rag_service.subscriber import UPDATES_PER_SLICE_MAX
 from tests.rag_service.following import Builder, Following, following
 from tests.rag_service.manual_clock import until
 from tests.rag_service.scripted_learner import ToyEmbedder, ToyStore, reset
@@ -104,12 +105,13 @@ async def test_a_large_batch_lets_others_run_in_between(store: ToyStore) -> None
         live = it.mirror.live
         assert live is not None
         seen = set()
-        stream.send(store.batch(*(store.put(f"e{n}", f"question {n}") for n in range(100))))
+        count = UPDATES_PER_SLICE_MAX + 1
+        stream.send(store.batch(*(store.put(f"e{n}", f"question {n}") for n in range(count))))
         async with asyncio.timeout(5):
-            while it.progress.applied_revision < 100:
+            while it.progress.applied_revision < count:
                 await asyncio.sleep(0)
                 seen.add(live.index.count)
-        assert seen > {0, 100}
+        assert seen > {0, count}
 
 
 async def test_a_reset_is_received_aside_while_the_old_state_is_served(two: ToyStore) -> None:

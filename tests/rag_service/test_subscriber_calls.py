@@ -8,6 +8,7 @@ import pytest
 
 from errata.v1 import learner_pb2, rag_pb2
 from rag_service.mirror import SILENCE_S_MAX
+from rag_service.read_your_writes import Verdict, decode, token_for
 from rag_service.reconnect import DELAY_S_MAX, DELAY_S_MIN, FIRST_DELAY_S_MAX, REFUSED_DELAY_S_MAX, Reconnect
 from tests.rag_service.following import Builder, Following, following
 from tests.rag_service.manual_clock import until
@@ -319,6 +320,52 @@ async def test_streams_that_do_not_live_are_called_ever_more_slowly(store: ToySt
             stream.abort(grpc.StatusCode.UNAVAILABLE)
             assert await delay_s(it) == expected_s
             it.clock.advance(expected_s)
+
+
+async def broken_off_after_waiting_long(it: Following, store: ToyStore) -> None:
+    """The subscriber is in a delay of more than any caller waits."""
+    for expected_s in (0.8, 1.6, 3.2, 6.4):
+        stream = await it.stream()
+        stream.send(store.hello())
+        stream.abort(grpc.StatusCode.UNAVAILABLE)
+        assert await delay_s(it) == expected_s
+        if expected_s < 6.4:
+            it.clock.advance(expected_s)
+
+
+async def test_a_caller_that_waits_for_its_write_ends_a_long_delay(store: ToyStore) -> None:
+    async with following(uniform=high) as it:
+        await broken_off_after_waiting_long(it, store)
+        token = token_for(store.head, store.history, store.store_id)
+        waiting = asyncio.create_task(it.progress.wait_for(decode(token), 2.0))
+        await until(lambda: DELAY_S_MIN in it.clock.sleeps_s())
+        it.clock.advance(DELAY_S_MIN)
+        stream = await it.stream()
+        stream.send(store.hello(), store.everything())
+        assert await waiting is Verdict.REACHED
+
+
+async def test_a_delay_is_not_ended_by_a_caller_that_waits_no_more(store: ToyStore) -> None:
+    async with following(uniform=high) as it:
+        await broken_off_after_waiting_long(it, store)
+        token = token_for(store.head, store.history, store.store_id)
+        assert await it.progress.wait_for(decode(token), 0.0) is Verdict.WAIT
+        await asyncio.sleep(0)
+        assert await delay_s(it) == 6.4
+
+
+async def test_a_refusal_is_tried_again_slowly_whoever_waits(store: ToyStore) -> None:
+    async with following(uniform=high) as it:
+        stream = await it.synced(store)
+        stream.abort(grpc.StatusCode.PERMISSION_DENIED)
+        assert await delay_s(it) == REFUSED_DELAY_S_MAX
+        token = token_for(store.head + 1, store.history, store.store_id)
+        waiting = asyncio.create_task(it.progress.wait_for(decode(token), 2.0))
+        await until(lambda: 2.0 in it.clock.sleeps_s())
+        await asyncio.sleep(0.01)
+        assert sorted(it.clock.sleeps_s()) == [2.0, REFUSED_DELAY_S_MAX]
+        it.clock.advance(2.0)
+        assert await waiting is Verdict.WAIT
 
 
 async def test_a_shadow_that_disagrees_backs_off_however_long_it_took(store: ToyStore) -> None:

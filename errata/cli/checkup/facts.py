@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from errata.cli.asked import noted_problem, session_file
+from errata.cli.checkup.variables import variable_problems
 from errata.cli.connection import channel_to, learner_of, rag_of, told
 from errata.cli.exit_codes import CommandError
 from errata.cli.failures import Peer
 from errata.cli.shared_options import Chosen
 from errata.client.health import HealthCheckRequest, HealthStub, says_serving
-from errata.serving.settings import unknown_variables
 from errata.v1.learner_pb2 import (
     NOT_LEARNED_REASON_ERROR,
     BlockState,
@@ -61,7 +61,7 @@ class Facts:
     rag_serves: bool | CommandError
     search: SearchResponse | CommandError
     """Of a question that has to be embedded."""
-    unknown_variables: tuple[str, ...]
+    variable_problems: tuple[str, ...]
     """What to tell of each."""
     store_disk: Disk | None
     """Where the store lies, if that is seen from here."""
@@ -95,7 +95,7 @@ def gather(chosen: Chosen, environ: Mapping[str, str], now: Callable[[], datetim
         rag=rag,
         rag_serves=False if isinstance(rag, CommandError) else _asked(lambda: _serves(chosen, Peer.RAG)),
         search=rag if isinstance(rag, CommandError) else _asked(lambda: _search(chosen)),
-        unknown_variables=tuple(unknown_variables(environ)),
+        variable_problems=tuple(variable_problems(environ)),
         store_disk=_store_disk(environ) if chosen.learner.is_loopback else None,
         hook_problem=None if session is None else noted_problem(session),
     )

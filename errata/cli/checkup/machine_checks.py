@@ -10,10 +10,10 @@ from errata.cli.times import length
 
 def check_machine(facts: Facts) -> Iterator[Finding]:
     """Judges the environment of this program."""
-    for problem in facts.unknown_variables:
-        yield failure("variables", problem, "Neither service starts in an environment that has it.")
-    if not facts.unknown_variables:
-        yield ok("variables", "every ERRATA_ variable is known")
+    for problem in facts.variable_problems:
+        yield failure("variables", problem, "No service that reads it starts so. Correct it, or unset it.")
+    if not facts.variable_problems:
+        yield ok("variables", "every ERRATA_ variable is one, with a value that it may have")
     for peer in Peer:
         address = peer.address(facts.chosen)
         if not address.is_loopback:

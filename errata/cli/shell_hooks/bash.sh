@@ -9,6 +9,8 @@ __errata_before_prompt() {
     entry=$(__errata_entry)
     if [[ -n $__errata_settled && $entry != "$__errata_seen" && $entry =~ ^\ *[0-9]+[*\ ]\ (.*)$ ]]; then
       __errata_typed "${BASH_REMATCH[1]}" "$code"
+    else
+      __errata_typed '' "$code"
     fi
   fi
   return "$code"

@@ -1,4 +1,6 @@
 
+zmodload zsh/datetime 2>/dev/null
+
 # Sees each line as it was typed, comments too, whether or not the history keeps it.
 __errata_read() {
   __errata_line=${1%$'\n'}
@@ -10,7 +12,7 @@ __errata_before_prompt() {
   local code=$? line=$__errata_line
   emulate -L zsh
   __errata_line=''
-  if [[ -n ${ERRATA_SESSION-} && -n $line ]]; then
+  if [[ -n ${ERRATA_SESSION-} ]]; then
     __errata_typed "$line" "$code"
   fi
   return $code

@@ -91,7 +91,10 @@ def test_less_than_one_token_is_refused() -> None:
 
 
 # What would end a fence, begin another, or shift a line end.
-hostile = st.text(st.sampled_from("`~\n\r\t x>-\u2028\x0b#"), max_size=60)
+pieces = st.sampled_from(
+    ["```", "````", "`", "~~~", "\n", "\r", "\r\n", "\n\n", " ", "\t", "x", "> ", "\u2028", "\x0b"]
+)
+hostile = st.lists(pieces, max_size=30).map("".join)
 
 
 @given(st.lists(st.tuples(hostile, hostile, hostile), min_size=1, max_size=4))
@@ -104,6 +107,10 @@ def test_nothing_in_an_example_can_end_its_fence(examples: list[tuple[str, str, 
     for (question, answer, _), asked, answered in zip(examples, found[::2], found[1::2], strict=True):
         assert asked == ("markdown", written(f"q{question}q"))
         assert answered[1] == written(f"a{answer}a")
+
+
+def test_every_line_end_is_a_newline() -> None:
+    assert "\r" not in section(match("a\r\nb\rc", code("d\re")))
 
 
 def written(text: str) -> str:

@@ -46,12 +46,18 @@ def test_a_dead_link_is_noticed_in_35_s_and_no_peer_of_ours_is_sent_away() -> No
     assert PING_INTERVAL_S_MIN < PING_INTERVAL_S
 
 
+BATCH_BYTES_MAX = 256 * 1024
+"""Of a batch of WatchUpdates."""
+
+
 class Link:
     """A link of TCP connections that can be made to swallow everything."""
 
     def __init__(self, target: str) -> None:
         self._host, _, self._port = target.rpartition(":")
         self._swallows = False
+        self.carried_bytes = 0
+        """In both directions."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def swallow(self) -> None:
@@ -72,6 +78,7 @@ class Link:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(65536):
+                self.carried_bytes += len(data)
                 if not self._swallows:
                     writer.write(data)
         finally:
@@ -115,3 +122,31 @@ async def test_a_link_that_swallows_everything_is_noticed() -> None:
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         # Twice the bound, as the machine may be busy; without the ping timeout it would take a minute.
         assert time.monotonic() - begin_s < 2 * 35 / divisor
+
+
+async def unread_bytes(options: list[tuple[str, int]]) -> int:
+    """What a client is sent, once it has read much and reads no more, of a server that has no end of it."""
+    async with linked() as (link, address), grpc.aio.insecure_channel(address, options) as channel:
+        stub: learner_pb2_grpc.LearnerServiceAsyncStub = learner_pb2_grpc.LearnerServiceStub(channel)
+        stream = stub.WatchUpdates(pb.WatchUpdatesRequest(watcher="flood"))
+        read_bytes = 0
+        for _ in range(200):
+            message = await stream.read()
+            assert isinstance(message, pb.WatchUpdatesResponse)
+            read_bytes += message.ByteSize()
+        carried_bytes = -1
+        while carried_bytes < link.carried_bytes:
+            carried_bytes = link.carried_bytes
+            await asyncio.sleep(0.3)
+        stream.cancel()
+    return carried_bytes - read_bytes
+
+
+async def test_a_client_that_reads_slowly_is_sent_one_batch_ahead_and_not_much_more() -> None:
+    assert BATCH_BYTES_MAX < await unread_bytes(channel_options()) < 4 * BATCH_BYTES_MAX
+
+
+async def test_a_client_that_leaves_the_window_to_grpc_is_sent_far_more() -> None:
+    ours = {"grpc.http2.bdp_probe", "grpc.http2.lookahead_bytes"}
+    options = [(name, value) for name, value in channel_options() if name not in ours]
+    assert await unread_bytes(options) > 4 * BATCH_BYTES_MAX

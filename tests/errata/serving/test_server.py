@@ -31,6 +31,7 @@ from errata.v1 import learner_pb2 as pb
 from errata.v1 import learner_pb2_grpc
 from tests.errata.serving.sample_service import NAME, SERVICE, STATUSES, SampleServicer
 
+HEALTH = "grpc.health.v1.Health"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -305,7 +306,21 @@ async def test_health_is_not_serving_until_said_so(sample: Sample) -> None:
 
 async def test_health_lists_every_service(sample: Sample) -> None:
     listed = await sample.health.List(health_pb2.HealthListRequest())
-    assert set(listed.statuses) == {"", NAME}
+    assert set(listed.statuses) == {"", NAME, HEALTH}
+
+
+async def test_the_health_service_serves_whatever_the_others_do(sample: Sample) -> None:
+    assert [await health_of(sample, name) for name in ("", HEALTH)] == [NOT_SERVING, SERVING]
+    await sample.server.set_serving(NAME, True)
+    assert [await health_of(sample, name) for name in ("", HEALTH)] == [SERVING, SERVING]
+
+
+async def test_who_watches_the_health_service_does_not_hold_up_the_end(sample: Sample) -> None:
+    watch = sample.health.Watch(health_pb2.HealthCheckRequest(service=HEALTH))
+    assert (await watch.read()).status == SERVING
+    drained = asyncio.ensure_future(sample.server.drain())
+    assert await watch.read() is grpc.aio.EOF
+    await drained
 
 
 async def test_health_of_an_unknown_service_is_not_found(sample: Sample) -> None:
@@ -346,7 +361,7 @@ async def test_reflection_names_every_service_and_describes_them(sample: Sample)
     listed, described = [answer async for answer in call]
     assert {service.name for service in listed.list_services_response.service} == {
         NAME,
-        "grpc.health.v1.Health",
+        HEALTH,
         "grpc.reflection.v1alpha.ServerReflection",
     }
     assert described.file_descriptor_response.file_descriptor_proto

@@ -3,8 +3,8 @@
 No such program was ever released: version 1 is the first. So there is an invented version 0, in which a row
 of the log is the encoded update alone. Nothing of this project can read such a row, but for `MIGRATING`.
 
-    python -m tests.learner_service.store.older_store down DIR    # makes a store of today one of version 0
-    python -m tests.learner_service.store.older_store stamp DIR 2  # states another version
+    python -m tests.learner_service.store.older_store down DIR     # a store of today gets version 0
+    python -m tests.learner_service.store.older_store stamp DIR 2  # another version, the same rows
     python -m tests.learner_service.store.older_store serve FLAGS  # the Learner, with the migration
 """
 

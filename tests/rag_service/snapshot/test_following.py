@@ -46,6 +46,7 @@ async def following(
             learner=LearnerServiceStub(channel),
             mirror=it.mirror,
             embedders=Embedders(build=Builder()),
+            progress=it.progress,
             reconnect=Reconnect(uniform=low),
             clock=it.clock,
             watcher="test",

@@ -17,7 +17,7 @@ from rag_service.index_errors import IndexFullError
 from rag_service.snapshot.errors import SnapshotDamagedError, SnapshotForeignError
 from rag_service.snapshot.file import FORMAT_VERSION, SnapshotFile
 from rag_service.snapshot.sections import filled_index
-from rag_service.updates import Put, read_updates
+from rag_service.updates import read_updates
 from tests.rag_service.index_oracle import Oracle
 from tests.rag_service.index_samples import delete, found_ids, put, unit, vector
 from tests.rag_service.snapshot.samples import header_of, read, small_index, written, written_held
@@ -221,9 +221,8 @@ def test_only_an_empty_index_can_be_filled(index: ExampleIndex, tmp_path: Path) 
 
 def test_another_way_of_making_facets_needs_another_version_of_the_format() -> None:
     update = put(1, "a", EAST, namespace="n", query_text=" List  Files ", labels={"team": "infra"})
-    (read_of_it,) = read_updates([update], 2).values()
-    assert isinstance(read_of_it, Put)
-    assert (FORMAT_VERSION, tuple(read_of_it.facets)) == (
+    (facets,) = read_updates([update], 2).puts.facets
+    assert (FORMAT_VERSION, tuple(facets)) == (
         1,
         (
             ("namespace", "n"),

@@ -1,0 +1,1 @@
+"""The built images, run by podman: see `make test-images`."""
