@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run test test-faults check format generate bench images \
+.PHONY: help install demo run test test-faults check format generate bench bench-peers images \
         test-images check-kubernetes lock clean
 
 help: ## Shows this list
@@ -44,10 +44,11 @@ check: $(VENV)/.installed ## Format, lint, types, import rules, contract, and dr
 	@lint-imports
 	@scripts/check-contract
 
-format: $(VENV)/.installed ## Formats Python and proto files
+format: $(VENV)/.installed ## Formats Python, Go and proto files
 	@ruff format .
 	@ruff check --fix-only .
 	@buf format -w
+	@if command -v gofmt >/dev/null; then gofmt -w clients/go; fi
 
 generate: $(VENV)/.installed ## Writes the Python and Go stubs from protos/
 	@scripts/generate
@@ -55,6 +56,19 @@ generate: $(VENV)/.installed ## Writes the Python and Go stubs from protos/
 bench: $(VENV)/.installed ## Measures: retrieval quality and latency
 	@python -m bench.quality
 	@python -m bench.freshness
+
+# An environment of its own: what is compared weighs more than a GB. One run a size, each a few minutes.
+PEERS_VENV := .venv-bench
+bench-peers: $(PEERS_VENV)/.installed ## Compares search with other systems (1 GB to install, half an hour)
+	@$(PEERS_VENV)/bin/python -W ignore -m bench.search_peers --rows 1000 10000 100000
+	@$(PEERS_VENV)/bin/python -W ignore -m bench.search_peers --rows 100000 --dimension 1536 --data real
+	@$(PEERS_VENV)/bin/python -W ignore -m bench.search_peers --rows 1000000 --data real \
+	  --peers errata errata-grpc numpy float64 faiss
+
+$(PEERS_VENV)/.installed: requirements/bench.txt
+	@$(PYTHON) -m venv $(PEERS_VENV)
+	@$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
 
 images: ## Builds both container images (needs buildah)
 	@scripts/build-images
@@ -77,6 +91,7 @@ lock: ## Pins every dependency anew, with hashes (needs uv)
 	$(LOCK) --constraint requirements/dev.txt --extra learner --output-file requirements/learner.txt pyproject.toml
 	$(LOCK) --constraint requirements/dev.txt --extra rag --output-file requirements/rag.txt pyproject.toml
 	$(LOCK) --constraint requirements/dev.txt --group pyproject.toml:build --output-file requirements/build.txt
+	$(LOCK) --constraint requirements/dev.txt --extra server --group bench --output-file requirements/bench.txt pyproject.toml
 
 clean: ## Removes the virtual environment and caches; keeps ./.errata
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

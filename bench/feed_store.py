@@ -17,6 +17,8 @@ from learner_service.store.write_transaction import WriteTransaction
 EMBEDDER = "hashing"
 """Of the services that run on such a store: 384 dimensions and no model to load."""
 
+TIME_S_FIRST = 1_700_000_000
+"""Times of runs count from here."""
 BYTES_MAX = 64 << 30
 _TRANSACTION_EXAMPLES = 2_000
 
@@ -26,15 +28,25 @@ def wall_us() -> int:
     return time.time_ns() // 1_000
 
 
-def fill(directory: Path, count: int) -> None:
-    """Makes a store of so many examples with random vectors, for a Learner with the embedder `EMBEDDER`."""
+def fill(directory: Path, count: int, vectors: NDArray[np.float32] | None = None) -> None:
+    """Makes a store of so many examples, for a Learner with the embedder `EMBEDDER`.
+
+    Args:
+        directory: of the store.
+        count: of the examples.
+        vectors: their embeddings, one row each, of the embedder's dimension; random ones when None.
+    """
     progress(f"writing {count:,} examples")
     embedder = build_embedder(EMBEDDER)
     generator = np.random.default_rng(count)
     with Store.open(directory, clock_us=wall_us, bytes_max=BYTES_MAX) as store:
         store.submit(lambda transaction: transaction.set_embedder_fingerprint(embedder.fingerprint)).result()
         for first in range(0, count, _TRANSACTION_EXAMPLES):
-            rows = random_rows(generator, min(_TRANSACTION_EXAMPLES, count - first), embedder.dimension)
+            some = min(_TRANSACTION_EXAMPLES, count - first)
+            if vectors is None:
+                rows = random_rows(generator, some, embedder.dimension)
+            else:
+                rows = vectors[first : first + some]
             examples = [example(first + place, row, embedder.fingerprint) for place, row in enumerate(rows)]
             store.submit(partial(_put, examples=examples)).result()
 
@@ -49,8 +61,13 @@ def example(place: int, embedding: NDArray[np.float32], fingerprint: str) -> Exa
     )
     made.query.blocks.add(kind=BLOCK_KIND_MARKUP, contents=made.query_text)
     made.answer.add(kind=BLOCK_KIND_CODE, language="bash", contents=f"kubectl get pods -n {place} | sort")
-    made.executed_time.seconds = 1_700_000_000 + place
+    made.executed_time.seconds = TIME_S_FIRST + place
     return made
+
+
+def place_of(made: Example) -> int:
+    """Where an example stands that `example` made."""
+    return int(made.id.removeprefix("block-"))
 
 
 def random_rows(generator: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
@@ -64,7 +81,7 @@ def random_rows(generator: np.random.Generator, count: int, dimension: int) -> N
 def rewrite_event(place: int, number: int) -> BlockEvent:
     """A run that makes another example of the one at a place; `number` rises with each."""
     event = BlockEvent(block_id=_block_id(place))
-    event.event_time.FromSeconds(1_700_000_000 + number)
+    event.event_time.FromSeconds(TIME_S_FIRST + number)
     event.executed.exit_code = 0
     event.executed.block.kind = BLOCK_KIND_CODE
     event.executed.block.language = "bash"

@@ -36,7 +36,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--embedder", default="hashing", help="of both services (default hashing)")
-    parser.add_argument("--times", type=int, default=4, help="that the tasks are learned (default 4)")
+    parser.add_argument("--times", type=int, default=8, help="that the tasks are learned (default 8)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="errata-bench-") as folder:
         logs = Path(folder) / "logs"

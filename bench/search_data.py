@@ -90,6 +90,17 @@ def real(row_count: int, query_count: int, dimension: int = REAL_DIMENSION) -> C
     return Corpus(np.ascontiguousarray(rows), np.ascontiguousarray(queries))
 
 
+def clustered(generator: np.random.Generator, count: int, dimension: int) -> Vectors:
+    """Unit vectors in clusters of about 20, whose centres are alike too: no text is embedded for them."""
+    centres = generator.standard_normal((max(1, count // 20), dimension)) + generator.standard_normal(
+        dimension
+    )
+    rows = centres[generator.integers(0, len(centres), count)]
+    return unit_rows(
+        rows + generator.standard_normal((count, dimension)) * generator.choice([0.1, 0.5], (count, 1))
+    )
+
+
 def hard(row_count: int, query_count: int, dimension: int = REAL_DIMENSION) -> dict[str, Corpus]:
     """By name, data on which bounds conclude little or nothing, and some that only seem so."""
     generator = np.random.default_rng(row_count)

@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.report import MIB, machine_line, percentile, print_table, progress, spread
-from bench.search_index import Vectors, batches, clustered
+from bench.search_data import Vectors, clustered
+from bench.search_index import batches
 from errata.embedding import Embedder, build_embedder
 from errata.serving.logs import configure_logs
 from errata.v1.learner_pb2 import Epoch, WatchBookmark
@@ -174,7 +175,7 @@ async def _load(path: Path, embedder: Embedder) -> float:
 
 
 async def _read(directory: SnapshotDirectory, embedder: Embedder) -> None:
-    async def built(_: str) -> "_Named":
+    async def built(_: str, __: object) -> "_Named":
         return _Named(embedder)
 
     replica = await read_replica(

@@ -77,6 +77,9 @@ def main() -> None:
     config = parse(sys.argv[1:], os.environ)
     configure_logs(config.log_level)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    if config.snapshot_dir is not None:
+        # Where the compiled kernel is kept: read when numba is imported, which is later if at all.
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(config.snapshot_dir / "kernel"))
     sys.exit(run(partial(serve, config)))
 
 

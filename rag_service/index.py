@@ -195,6 +195,14 @@ class ExampleIndex:
                 self._withheld[key] = revision
         self._publish(received_revision)
 
+    def begin_filling(self) -> None:
+        """Takes in that no search comes until `end_filling`: what would make it faster can wait."""
+        self._ranking.begin_filling()
+
+    def end_filling(self) -> None:
+        """Takes in that searches come from now on."""
+        self._ranking.end_filling()
+
     def keys(self) -> set[bytes]:
         """The keys of the live examples, quarantined ones included. Nothing may be applied meanwhile."""
         held = self.hold()

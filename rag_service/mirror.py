@@ -274,6 +274,8 @@ class Mirror:
         receiving.at_bookmark = True
         receiving.deleted.clear()
         receiving.restored = False
+        if self._live is not receiving:
+            receiving.index.end_filling()
         self._live = receiving
         self._shadow = None
         self._rebuilding = False
@@ -302,4 +304,6 @@ class Mirror:
         return receiving, source
 
     def _fresh(self, source: Source) -> Replica:
-        return Replica(index=self._build_index(source.embedder.dimension), source=source)
+        index = self._build_index(source.embedder.dimension)
+        index.begin_filling()
+        return Replica(index=index, source=source)

@@ -29,6 +29,14 @@ class Ranking(Protocol):
         """Takes in that so many rows are going to be written at once. For the writer."""
         ...
 
+    def begin_filling(self) -> None:
+        """Takes in that no search comes until `end_filling`: nothing need be kept for searches yet."""
+        ...
+
+    def end_filling(self) -> None:
+        """Takes in that searches come from now on."""
+        ...
+
     def wrote(self, rows: Sequence[int]) -> None:
         """Takes in rows that have been written; no published state shows them yet. For the writer."""
         ...
@@ -58,6 +66,12 @@ class FloatRanking:
         self._build_scan = build_scan
 
     def expect(self, row_count: int) -> None:
+        """Does nothing."""
+
+    def begin_filling(self) -> None:
+        """Does nothing."""
+
+    def end_filling(self) -> None:
         """Does nothing."""
 
     def wrote(self, rows: Sequence[int]) -> None:

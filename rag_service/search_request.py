@@ -6,7 +6,8 @@ Nothing of what a question says ends up in an error. Pure.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 import numpy as np
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -36,7 +37,6 @@ NAMESPACE_COUNT_MAX: Final = 16
 EXCLUDE_COUNT_MAX: Final = 100
 MAX_WAIT_S_DEFAULT: Final = 2.0
 
-_DEFAULT_NAMESPACES: Final = ("",)
 _FLOAT32_LE: Final = np.dtype("<f4")
 
 
@@ -120,6 +120,19 @@ class Search:
         )
 
 
+class _Filter(NamedTuple):
+    """What a SearchFilter lets pass."""
+
+    namespaces: tuple[str, ...] = ("",)
+    labels: Mapping[str, str] = MappingProxyType({})
+    languages: tuple[str, ...] = ()
+    executed_since_ns: int | None = None
+
+
+_NO_FILTER: Final = _Filter()
+_NO_KEYS: Final[frozenset[bytes]] = frozenset()
+
+
 def read_search(request: rag_pb2.SearchRequest) -> Search:
     """The search that a request asks for.
 
@@ -128,25 +141,21 @@ def read_search(request: rag_pb2.SearchRequest) -> Search:
         TooLargeError: something is too large, or there are too many of it.
         TokenMalformedError: `min_token` is none.
     """
-    labels = dict(request.filter.labels)
-    check_labels("filter.labels", labels)
+    # Most searches have none, and its checks would be half of all.
+    passing = _filter(request.filter) if request.HasField("filter") else _NO_FILTER
     return Search(
         question=_question(request),
         min_token=decode(request.min_token) if request.min_token else None,
         max_wait_s=duration_s(
             "max_wait", request.max_wait if request.HasField("max_wait") else None, MAX_WAIT_S_DEFAULT
         ),
-        namespaces=_namespaces(request.filter.namespaces),
+        namespaces=passing.namespaces,
         limit=_limit(request.limit),
         min_score=_in_range("min_score", request.min_score, -1.0) if request.HasField("min_score") else None,
-        labels=labels,
-        languages=tuple(dict.fromkeys(request.filter.languages)),
-        executed_since_ns=(
-            _executed_since_ns(request.filter.executed_since)
-            if request.filter.HasField("executed_since")
-            else None
-        ),
-        exclude=_exclude(request.exclude),
+        labels=passing.labels,
+        languages=passing.languages,
+        executed_since_ns=passing.executed_since_ns,
+        exclude=_exclude(request.exclude) if request.exclude else _NO_KEYS,
         per_question_limit=_per_question_limit(request),
         diversity=_in_range("diversity", request.diversity, 0.0),
     )
@@ -201,9 +210,20 @@ def _unit_vector(encoded: bytes) -> NDArray[np.float32]:
     return (exact / length).astype(np.float32)
 
 
-def _namespaces(namespaces: Sequence[str]) -> tuple[str, ...]:
-    check_namespaces("filter.namespaces", namespaces, NAMESPACE_COUNT_MAX)
-    return tuple(dict.fromkeys(namespaces)) or _DEFAULT_NAMESPACES
+def _filter(search_filter: rag_pb2.SearchFilter) -> _Filter:
+    check_namespaces("filter.namespaces", search_filter.namespaces, NAMESPACE_COUNT_MAX)
+    labels = dict(search_filter.labels)
+    check_labels("filter.labels", labels)
+    return _Filter(
+        namespaces=tuple(dict.fromkeys(search_filter.namespaces)) or _NO_FILTER.namespaces,
+        labels=labels,
+        languages=tuple(dict.fromkeys(search_filter.languages)),
+        executed_since_ns=(
+            _executed_since_ns(search_filter.executed_since)
+            if search_filter.HasField("executed_since")
+            else None
+        ),
+    )
 
 
 def _limit(limit: int) -> int:

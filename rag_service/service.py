@@ -23,15 +23,14 @@ from rag_service.errors import (
 from rag_service.index_errors import DimensionError
 from rag_service.mirror import Mirror, Replica
 from rag_service.progress import Progress
-from rag_service.query import IndexAnswer, IndexQuery
+from rag_service.query import IndexAnswer
 from rag_service.read_your_writes import Verdict
 from rag_service.search_request import EmbeddedQuestion, Search, read_search
+from rag_service.search_runner import SearchRunner
 
 DEADLINE_MARGIN_S: Final = 0.05
 """A wait ends so long before the deadline of the call: the client gets our error, which says what was wanted,
 and not DEADLINE_EXCEEDED, which says nothing."""
-INLINE_ROWS_MAX: Final = 1_024
-"""An index of so few rows is searched on the event loop: 0.1 ms, as long as it takes to wake a thread."""
 INLINE_QUERY_BYTES_MAX: Final = 4 * 1024
 """A question of so few bytes is redacted on the event loop, in less than 1 ms; one of 1 MiB takes 200 ms."""
 
@@ -88,7 +87,7 @@ class RagServicer:
         Args:
             mirror: holds the state that is searched.
             progress: says what that state has reached.
-            workers: run searches of large indexes and the redaction of long questions.
+            workers: run long searches and the redaction of long questions.
             namespaces: the ones that are followed; all of them when empty.
             version: of the program.
             redaction: False leaves secrets in questions.
@@ -96,6 +95,7 @@ class RagServicer:
         self._mirror = mirror
         self._progress = progress
         self._workers = workers
+        self._searches = SearchRunner(workers)
         self._namespaces = tuple(namespaces)
         self._version = version
         self._redaction = redaction
@@ -121,10 +121,10 @@ class RagServicer:
         # Taken right after the verdict, with nothing in between: this state has reached the token.
         replica = self._ready()
         if isinstance(search.question, EmbeddedQuestion):
-            answer = await self._found(search.index_query(search.question.embedding), replica)
+            answer = await self._searches.search(replica.index, search.index_query(search.question.embedding))
         elif query_text:
             embedding = await replica.source.embedder.query(query_text)
-            answer = await self._found(search.index_query(embedding), replica)
+            answer = await self._searches.search(replica.index, search.index_query(embedding))
         else:
             answer = _nothing_found(replica)
         return encoded_response(
@@ -188,12 +188,6 @@ class RagServicer:
         if question.size_bytes <= INLINE_QUERY_BYTES_MAX:
             return question.query(redaction=self._redaction).text
         return (await self._in_worker(partial(question.query, redaction=self._redaction))).text
-
-    async def _found(self, query: IndexQuery, replica: Replica) -> IndexAnswer:
-        index = replica.index
-        if index.count <= INLINE_ROWS_MAX:
-            return index.search(query)
-        return await self._in_worker(partial(index.search, query))
 
     async def _in_worker(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)

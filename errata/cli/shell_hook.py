@@ -9,7 +9,7 @@ from errata.cli.shared_options import Command
 
 _HELP: Final = """Prints the hook with which bash or zsh record what you run.
 
-Opt-in: nothing is recorded until you put this into ~/.bashrc (or, with zsh, into ~/.zshrc):
+Opt-in: nothing is recorded until you put this at the end of ~/.bashrc (with zsh, of ~/.zshrc):
 
 \b
   eval "$(errata shell-hook bash)"

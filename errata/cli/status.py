@@ -13,7 +13,7 @@ from errata.cli.shared_options import Chosen, Command
 from errata.cli.sizes import written_bytes
 from errata.cli.times import length, local_now, since
 from errata.v1.learner_pb2 import GetStatusRequest, GetStatusResponse
-from errata.v1.rag_pb2 import GetIndexStatusRequest, GetIndexStatusResponse, IndexState
+from errata.v1.rag_pb2 import INDEX_STATE_SYNCING, GetIndexStatusRequest, GetIndexStatusResponse, IndexState
 
 _HELP: Final = """Shows the state of both services.
 
@@ -119,13 +119,16 @@ def _show_learner(answer: GetStatusResponse, now: datetime) -> None:
 def _show_rag(answer: GetIndexStatusResponse, head_revision: int | None) -> None:
     state = IndexState.Name(answer.state).removeprefix("INDEX_STATE_").lower()
     staleness = length(answer.staleness.ToTimedelta().total_seconds())
+    fresh = f"known to be up to date {staleness} ago"
+    if answer.state == INDEX_STATE_SYNCING:
+        fresh = "answers no search before its first sync"
     revision = f"{answer.applied_revision:,}"
     if head_revision is not None and head_revision > answer.applied_revision:
         revision += f", {head_revision - answer.applied_revision:,} behind the Learner"
     print_fields(
         [
             ("  version", answer.version),
-            ("  state", f"{state}, known to be up to date {staleness} ago"),
+            ("  state", f"{state}, {fresh}"),
             ("  examples", f"{answer.example_count:,}"),
             (
                 "  unusable",

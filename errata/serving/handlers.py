@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from errata.serving.fields import InvalidFieldError, TooLargeError
-from errata.serving.logs import get_logger
+from errata.serving.logs import debug_is_logged, get_logger
 from errata.serving.metrics import RpcMetrics
 from errata.serving.statuses import REQUEST_ID_KEY, Failure, StatusTable, failure_of
 
@@ -128,7 +128,8 @@ class MethodHandler:
         finally:
             duration_s = time.monotonic() - begin_s
             self._metrics.unary_ended(self.name, code.name, duration_s)
-            log.debug("call ended", code=code.name, duration_ms=round(duration_s * 1_000, 3))
+            if debug_is_logged():
+                log.debug("call ended", code=code.name, duration_ms=round(duration_s * 1_000, 3))
 
     async def _answer_stream(self, request: bytes, context: Context) -> None:
         call = self._begin(context)

@@ -49,6 +49,9 @@ WITHHELD_FIELDS: Final = frozenset(
 
 _WITHHELD: Final = "(withheld)"
 
+# As structlog has it until it is told otherwise.
+_debug_is_logged = True
+
 
 class Stream(Protocol):
     """Where lines go; stderr is one."""
@@ -70,6 +73,8 @@ def configure_logs(level: str, stream: Stream | None = None) -> None:
         level: one of `LEVELS`.
         stream: stderr when None.
     """
+    global _debug_is_logged  # noqa: PLW0603 - what structlog is told is the state of the process too
+    _debug_is_logged = level == "debug"
     destination: Stream = sys.stderr if stream is None else stream
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
@@ -95,6 +100,11 @@ def configure_logs(level: str, stream: Stream | None = None) -> None:
     )
     # Libraries are heard from when something is wrong; their INFO is theirs.
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+
+
+def debug_is_logged() -> bool:
+    """Whether lines at DEBUG go anywhere; asking first is far cheaper than a line that goes nowhere."""
+    return _debug_is_logged
 
 
 def get_logger() -> FilteringBoundLogger:

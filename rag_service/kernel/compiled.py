@@ -2,12 +2,14 @@
 
 It is kept in a folder of its own for each version of the package: numba looks at the age of one file only,
 and would otherwise go on using a function whose parts have changed. The folder lies in NUMBA_CACHE_DIR, or
-beside this file. Where that cannot be written, as on a read-only file system, every process compiles anew.
+beside this file where that cannot be written. Where neither can, as on a read-only file system, numba would
+refuse to keep anything when it is imported: then every process compiles anew.
 """
 
+import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -23,16 +25,24 @@ _HERE: Final = Path(__file__).parent
 _OPTIONS: Final[dict[str, Any]] = {"nogil": True, "boundscheck": False, "error_model": "numpy", "_nrt": False}
 
 
+def writable_folder(parents: Iterable[Path], name: str) -> Path | None:
+    """Makes a folder of this name in the first of some folders that can be written; None where none can."""
+    for parent in parents:
+        with contextlib.suppress(OSError):
+            folder = parent / name
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+    return None
+
+
 def _is_kept() -> bool:
-    """Sets the folder; returns False where there is none."""
+    """Tells numba the folder; returns False where there is none."""
     sources = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(_HERE.glob("*.py"))))
-    parent = Path(_config.CACHE_DIR) if _config.CACHE_DIR else _HERE / "__pycache__"
-    folder = parent / f"errata-kernel-{sources.hexdigest()[:16]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError:
+    parents = [Path(_config.CACHE_DIR)] if _config.CACHE_DIR else []
+    parents.append(_HERE / "__pycache__")
+    folder = writable_folder(parents, f"errata-kernel-{sources.hexdigest()[:16]}")
+    if folder is None:
         return False
     _config.CACHE_DIR = str(folder)
     return True

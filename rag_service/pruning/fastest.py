@@ -77,6 +77,7 @@ class FastestRanking:
         self._kernel = kernel
         self._background = background
         self._rows_min = rows_min
+        self._is_filling = False
         self._has_enough = False
         self._ranking: Ranking = FloatRanking(rows)
 
@@ -90,17 +91,33 @@ class FastestRanking:
         if row_count >= self._rows_min:
             self._kernel.load()
 
+    def begin_filling(self) -> None:
+        """Takes in that no search comes until `end_filling`.
+
+        To encode every batch that comes, and all rows anew as their number grows, takes longer than all else.
+        """
+        self._is_filling = True
+
+    def end_filling(self) -> None:
+        """Takes in that searches come from now on."""
+        self._is_filling = False
+        self._begin_codes_if_due()
+
     def wrote(self, rows: Sequence[int]) -> None:
         """Takes in rows that have been written; no published state shows them yet."""
         self._ranking.wrote(rows)
-        if not self._has_enough and self._rows.row_count >= self._rows_min:
-            self._has_enough = True
-            self._kernel.load()
-            self._background.run(_using_codes(weakref.ref(self)))
+        self._begin_codes_if_due()
 
     def scan(self, selection: Selection, query: NDArray[np.float32]) -> Scan:
         """Begins to rank rows of a state that has been taken and not given back."""
         return self._ranking.scan(selection, query)
+
+    def _begin_codes_if_due(self) -> None:
+        if self._is_filling or self._has_enough or self._rows.row_count < self._rows_min:
+            return
+        self._has_enough = True
+        self._kernel.load()
+        self._background.run(_using_codes(weakref.ref(self)))
 
     def use_codes(self) -> None:
         """Ranks by codes from now on, as soon as they are built, if the kernel works; for the background."""

@@ -77,6 +77,12 @@ class PrunedRanking:
     def expect(self, row_count: int) -> None:
         """Does nothing."""
 
+    def begin_filling(self) -> None:
+        """Does nothing."""
+
+    def end_filling(self) -> None:
+        """Does nothing."""
+
     def wrote(self, rows: Sequence[int]) -> None:
         """Encodes rows that have been written, if there are codes; begins to build some when they are due."""
         if not rows or not self._is_usable:

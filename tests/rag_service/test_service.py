@@ -10,7 +10,8 @@ from errata.serving.statuses import errors_without_rule
 from errata.v1 import example_pb2, rag_pb2
 from rag_service.answer import ANSWER_BYTES_MAX
 from rag_service.errors import SearchError
-from rag_service.service import INLINE_ROWS_MAX, STATUSES
+from rag_service.search_runner import INLINE_ROWS_MAX
+from rag_service.service import STATUSES
 from tests.rag_service.serving import MIB, floats, markup, serving
 
 Request = rag_pb2.SearchRequest
@@ -196,7 +197,7 @@ async def test_an_embedder_that_fails_is_told_apart_from_a_question_it_refuses()
         assert (await it.search(embedding=floats(*TEN))).results == []
 
 
-async def test_a_small_index_is_searched_at_once_and_a_large_one_by_a_worker() -> None:
+async def test_a_small_index_is_searched_at_once_and_a_large_one_by_a_worker_at_first() -> None:
     async with serving() as it:
         it.learn("a", "how to list files")
         assert await it.ids(text="how to list files") == ["a"]

@@ -27,6 +27,21 @@ async def test_a_search_waits_for_the_write_whose_token_it_brings() -> None:
         assert [result.example.id for result in (await call).results] == ["a"]
 
 
+async def test_searches_that_wait_hold_nothing_that_others_need() -> None:
+    async with serving() as it:
+        it.learn("a", "how to list files")
+        update = it.store.put("b", "how to sort")
+        token = it.store.token_of(update)
+        waiting = [asyncio.create_task(it.search(text="how to sort", min_token=token)) for _ in range(200)]
+        await until(lambda: it.progress.waiter_count == len(waiting))
+        assert await it.ids(text="how to list files") == ["a"]
+        assert it.workers.submitted_count == 0
+        it.receive(update)
+        it.bookmark()
+        for response in await asyncio.gather(*waiting):
+            assert response.results[0].example.id == "b"
+
+
 async def test_the_token_of_an_answer_is_good_for_the_next_search() -> None:
     async with serving() as it:
         assert (await it.search(text="a")).token == b""

@@ -187,18 +187,29 @@ func TestTimeSpentOnAMessageIsNoSilence(t *testing.T) {
 	store := newHistory("a")
 	store.put("one")
 	synctest.Test(t, func(t *testing.T) {
-		learner := &fakeLearner{script: []func(serverStream) error{playAndWait(store.hello(), store.all(), store.bookmark())}}
-		done := errors.New("done")
+		learner := &fakeLearner{script: []func(serverStream) error{func(stream serverStream) error {
+			if err := play(nil, store.hello(), store.all())(stream); err != nil {
+				return err
+			}
+			// After what takes the client so long.
+			time.Sleep(2*silenceMax + time.Second)
+			return playAndWait(store.bookmark())(stream)
+		}}}
+		done, bookmarks := errors.New("done"), 0
 		follower := Follower{Learner: connect(t, learner), Replica: &Replica{}, OnEvent: func(event Event) error {
 			switch event.(type) {
 			case Changed:
 				time.Sleep(2 * silenceMax)
 			case UpToDate:
-				return done
+				if bookmarks++; bookmarks == 2 {
+					return done
+				}
 			}
 			return nil
 		}}
-		if err := follower.Run(t.Context()); !errors.Is(err, done) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		if err := follower.Run(ctx); !errors.Is(err, done) {
 			t.Errorf("ended with %v", err)
 		}
 		if calls := len(learner.tokens()); calls != 1 {
@@ -210,6 +221,7 @@ func TestTimeSpentOnAMessageIsNoSilence(t *testing.T) {
 func TestWhatDisagreesWithTheLearnerEndsTheRun(t *testing.T) {
 	store, other := newHistory("a"), newHistory("b")
 	one := store.put("one")
+	other.put("one") // Count and digest agree: only the Hello tells the two apart.
 	all := store.all()
 	forged := store.bookmark()
 	forged.GetBookmark().Digest[15]++

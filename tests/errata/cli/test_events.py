@@ -185,6 +185,12 @@ def test_a_namespace_that_is_none_is_refused(run: Run, table: Path) -> None:
     assert "--namespace" in result.stderr
 
 
+def test_the_counts_at_the_end_are_json_where_that_is_asked_for(run: Run, table: Path) -> None:
+    result = run(table, "--json")
+    assert len(parsed(result.stdout)) == 4
+    assert json.loads(result.stderr) == {"rowCount": 2, "eventCount": 4, "badRowCount": 0}
+
+
 def test_the_help_shows_how(run: Run) -> None:
     result = run("--help")
     assert result.exit_code == 0

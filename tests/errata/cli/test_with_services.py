@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from errata.cli.exit_codes import ExitCode
-from tests.e2e.services import Services, until
+from scripts.processes import start
+from tests.e2e.services import Services, free_address, until
 from tests.errata.cli.running import Cli
 
 pytestmark = pytest.mark.slow
@@ -218,3 +219,15 @@ def test_of_two_services_of_which_one_is_away_the_other_is_shown(cli: Cli) -> No
     assert result.exit_code == ExitCode.UNREACHABLE
     assert "policy corrections" in result.stdout
     assert "start it with errata-rag" in result.stdout
+
+
+def test_of_an_index_that_syncs_no_age_is_told() -> None:
+    with start("rag_service", "--learner", free_address(), until="listening") as waiting:
+        cli = Cli({"ERRATA_LEARNER": free_address(), "ERRATA_RAG": waiting.address})
+        shown = cli("status").stdout
+        error = cli.error("search", "a question")
+        found = json.loads(cli("doctor", "--json").stdout)["findings"]
+    assert "syncing, answers no search before its first sync" in shown
+    assert (error["reason"], error["exitCode"]) == ("INDEX_NOT_READY", ExitCode.UNREACHABLE)
+    failed = {finding["check"] for finding in found if finding["severity"] == "failure"}
+    assert failed == {"learner", "rag", "index", "search"}

@@ -23,6 +23,8 @@ class GatedEmbedder:
         self.documents_max = self._embedder.documents_max
         self.calls: list[tuple[str, list[str]]] = []
         """The kind and the texts of each call, in the order in which they began."""
+        self.threads: set[threading.Thread] = set()
+        """Those that called."""
         self._open_gate = open_gate
         self._begun = threading.Semaphore(0)
         self._gate = threading.Semaphore(0)
@@ -46,6 +48,7 @@ class GatedEmbedder:
 
     def _embed(self, kind: str, texts: Sequence[str]) -> NDArray[np.float32]:
         self.calls.append((kind, list(texts)))
+        self.threads.add(threading.current_thread())
         self._begun.release()
         if not self._open_gate:
             assert self._gate.acquire(timeout=30)

@@ -1,6 +1,7 @@
 """Embedding off the event loop."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,8 +27,13 @@ def thread(gated: GatedEmbedder) -> Iterator[EmbeddingThread]:
 
 
 @pytest.fixture
-def free() -> Iterator[EmbeddingThread]:
-    with EmbeddingThread(GatedEmbedder(open_gate=True)) as thread:
+def open_gated() -> GatedEmbedder:
+    return GatedEmbedder(open_gate=True)
+
+
+@pytest.fixture
+def free(open_gated: GatedEmbedder) -> Iterator[EmbeddingThread]:
+    with EmbeddingThread(open_gated) as thread:
         yield thread
 
 
@@ -47,6 +53,16 @@ async def test_it_gives_what_its_embedder_gives(free: EmbeddingThread) -> None:
     assert np.array_equal(await free.query(texts[0]), expected[0])
     assert free.dimension == 16
     assert free.fingerprint == "hashing/h1/16/q1"
+
+
+async def test_documents_of_like_length_are_embedded_together_and_come_back_in_their_order(
+    free: EmbeddingThread, open_gated: GatedEmbedder
+) -> None:
+    texts = ["x" * (number * 37 % 101 + 1) for number in range(101)]
+    assert np.array_equal(await free.documents(texts), build_embedder("hashing:16").documents(texts))
+    lengths = [[len(text) for text in batch] for _, batch in open_gated.calls]
+    assert [length for batch in lengths for length in batch] == list(range(1, 102))
+    assert all(len(batch) <= open_gated.documents_max for batch in lengths)
 
 
 async def test_no_documents_are_no_work(thread: EmbeddingThread, gated: GatedEmbedder) -> None:
@@ -97,6 +113,28 @@ async def test_a_query_asked_again_costs_nothing(thread: EmbeddingThread, gated:
     vector = await thread.query("list files")
     assert await thread.query("list files") is vector
     assert len(gated.calls) == 1
+
+
+async def test_what_one_embedder_made_of_a_query_is_no_answer_of_another() -> None:
+    with (
+        EmbeddingThread(build_embedder("hashing:64")) as one,
+        EmbeddingThread(build_embedder("hashing:32")) as other,
+    ):
+        assert (await one.query("list files")).shape == (64,)
+        assert (await other.query("list files")).shape == (32,)
+
+
+async def test_nothing_is_embedded_on_the_event_loop_which_goes_on_meanwhile(
+    thread: EmbeddingThread, gated: GatedEmbedder
+) -> None:
+    query = asyncio.create_task(thread.query("first"))
+    documents = asyncio.create_task(thread.documents(["second"]))
+    # The embedder stands still, and only a loop that goes on can let it pass.
+    await begun(gated)
+    gated.let_pass(2)
+    await asyncio.gather(query, documents)
+    assert gated.threads
+    assert threading.current_thread() not in gated.threads
 
 
 async def test_nobody_can_change_what_others_receive(free: EmbeddingThread) -> None:
