@@ -32,7 +32,7 @@ async def test_searches_that_wait_hold_nothing_that_others_need() -> None:
         it.learn("a", "how to list files")
         update = it.store.put("b", "how to sort")
         token = it.store.token_of(update)
-        waiting = [asyncio.create_task(it.search(text="how to sort", min_token=token)) for _ in range(200)]
+        waiting = [asyncio.create_task(it.search(text="how to sort", min_token=token)) for _ in range(64)]
         await until(lambda: it.progress.waiter_count == len(waiting))
         assert await it.ids(text="how to list files") == ["a"]
         assert it.workers.submitted_count == 0
