@@ -44,10 +44,11 @@ check: $(VENV)/.installed ## Format, lint, types, import rules, contract, and dr
 	@lint-imports
 	@scripts/check-contract
 
-format: $(VENV)/.installed ## Formats Python and proto files
+format: $(VENV)/.installed ## Formats Python, Go and proto files
 	@ruff format .
 	@ruff check --fix-only .
 	@buf format -w
+	@if command -v gofmt >/dev/null; then gofmt -w clients/go; fi
 
 generate: $(VENV)/.installed ## Writes the Python and Go stubs from protos/
 	@scripts/generate

@@ -5,11 +5,16 @@ rewritten again and again, every other time with another question, and of new on
 events the sender waits until all is learned from, and a row is noted. After the first rows only what grows
 with the number of blocks, or leaks, still grows.
 
+Beside the rate stands what the Learner used of processors for an event, which depends less on what else the
+machine does. To rewrite a block costs more than to add one: its rows lie anywhere in the store, and the page
+of each is copied.
+
 Memory is RssAnon. RssFile, beside it, has the pages of the store that are in memory, which the kernel may
 take.
 """
 
 import argparse
+import os
 import random
 import tempfile
 import time
@@ -47,7 +52,9 @@ class Sample:
     file_bytes: int
     store_bytes: int
     elapsed_s: float
-    """Since the sample before."""
+    """Since the sample before. What else the machine does is in it."""
+    cpu_s: float
+    """Of the Learner since then, of all cores together."""
 
 
 class Sender:
@@ -65,7 +72,7 @@ class Sender:
         """Sends so many events, and waits until all are learned from."""
         self._peak_bytes = 0
         self._look()
-        begin_s = time.monotonic()
+        begin_s, begin_cpu_s = time.monotonic(), _cpu_s(self._process.pid)
         while event_count > 0:
             size = min(event_count, EVENTS_PER_REQUEST)
             events = [self._event() for _ in range(size)]
@@ -84,6 +91,7 @@ class Sender:
             file_bytes=_resident_bytes(self._process.pid, "RssFile"),
             store_bytes=status.store_bytes,
             elapsed_s=time.monotonic() - begin_s,
+            cpu_s=_cpu_s(self._process.pid) - begin_cpu_s,
         )
 
     def _look(self) -> None:
@@ -142,7 +150,8 @@ def _measured(event_count: int, seconds_max: float) -> list[Sample]:
 
 
 def _print(samples: Sequence[Sample]) -> None:
-    headers = ["events", "blocks", "examples", "RssAnon", "peak", "RssFile", "store", "events/s"]
+    sizes_of = ["RssAnon", "peak", "RssFile", "store"]
+    headers = ["events", "blocks", "examples", *sizes_of, "events/s", "CPU an event"]
     rows = []
     before = 0
     for sample in samples:
@@ -155,7 +164,7 @@ def _print(samples: Sequence[Sample]) -> None:
                 f"{sample.block_count:,}",
                 f"{sample.example_count:,}",
                 *(f"{size / MIB:,.1f}" for size in sizes),
-                f"{sent / sample.elapsed_s:,.0f}" if sent else "",
+                *(_costs(sample, sent) if sent else ("", "")),
             ]
         )
     print_table(
@@ -164,6 +173,16 @@ def _print(samples: Sequence[Sample]) -> None:
         headers,
         rows,
     )
+
+
+def _costs(sample: Sample, event_count: int) -> tuple[str, str]:
+    return f"{event_count / sample.elapsed_s:,.0f}", f"{sample.cpu_s / event_count * 1e6:,.0f} µs"
+
+
+def _cpu_s(pid: int) -> float:
+    """What a process has used of processors."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_bytes(pid: int, kind: str) -> int:

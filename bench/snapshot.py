@@ -175,7 +175,7 @@ async def _load(path: Path, embedder: Embedder) -> float:
 
 
 async def _read(directory: SnapshotDirectory, embedder: Embedder) -> None:
-    async def built(_: str) -> "_Named":
+    async def built(_: str, __: object) -> "_Named":
         return _Named(embedder)
 
     replica = await read_replica(

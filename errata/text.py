@@ -11,8 +11,9 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
+from errata.redaction import MARK, may_hold_secret, redact
 from errata.redaction import RULES_HASH as REDACTION_RULES_HASH
-from errata.redaction import may_hold_secret, redact
+from errata.serving.fields import LABEL_VALUE_BYTES_MAX
 from errata.v1.block_pb2 import BLOCK_KIND_CODE, BLOCK_KIND_MARKUP, Block, BlockEvent, Doc
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "redact_block",
     "redact_doc",
     "redact_event",
+    "redact_label",
 ]
 
 QUERY_TEXT_BYTES_MAX: Final = 8192
@@ -107,11 +109,31 @@ def redact_block(block: Block) -> None:
     _redact_values(block.metadata)
 
 
+def redact_label(value: str) -> str:
+    """The value of a label with its secrets redacted; the same object when there is none.
+
+    A mark may be longer than what it stands for. Then the end is cut off, so that the value keeps to its
+    limit, and of a mark that has no room nothing is left. Redacting twice changes nothing more.
+    """
+    redacted = redact(value)
+    while len(encoded := redacted.encode()) > LABEL_VALUE_BYTES_MAX:
+        cut = encoded[:LABEL_VALUE_BYTES_MAX].decode(errors="ignore")
+        part_of_mark = next(
+            (length for length in range(len(MARK) - 1, 0, -1) if cut.endswith(MARK[:length])), 0
+        )
+        # What stands at the end may be a secret only now. Each round leaves less that is no mark.
+        redacted = redact(cut[: len(cut) - part_of_mark])
+    return redacted
+
+
 def redact_event(event: BlockEvent) -> None:
     """Redacts every text that the event carries, in place: documents, blocks and label values."""
     if not may_hold_secret(event.SerializeToString()):
         return
-    _redact_values(event.labels)
+    for key, value in list(event.labels.items()):
+        redacted = redact_label(value)
+        if redacted is not value:
+            event.labels[key] = redacted
     match event.WhichOneof("event"):
         case "generated":
             redact_doc(event.generated.doc)

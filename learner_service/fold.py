@@ -101,9 +101,10 @@ def _order(event: BlockEvent) -> tuple[int, int, bytes]:
 
 def _fold_proposal(record: BlockRecord, proposal: BlockEvent, folded: BlockRecord) -> None:
     """Keeps the latest proposal, and the earliest where that is another one."""
-    proposals = [proposal]
-    if record.HasField("generated"):
-        proposals.append(record.generated)
+    if not record.HasField("generated"):
+        folded.generated.CopyFrom(proposal)
+        return
+    proposals = [proposal, record.generated]
     if record.HasField("first_generated"):
         proposals.append(record.first_generated)
     latest = max(proposals, key=_order)
@@ -120,19 +121,20 @@ def _fold_run(record: BlockRecord, run: BlockEvent, folded: BlockRecord) -> None
 
     The record held both before, whichever field they stood in, so both can be told from these three.
     """
-    runs = [run]
-    if record.HasField("executed"):
-        runs.append(record.executed)
-    if record.HasField("succeeded"):
-        runs.append(record.succeeded)
-    latest = max(runs, key=_order)
-    folded.executed.CopyFrom(latest)
-    not_failed = [each for each in runs if not run_failed(each.executed)]
-    succeeded = max(not_failed, key=_order, default=latest)
-    if succeeded == latest:
-        folded.ClearField("succeeded")
+    if not record.HasField("executed"):
+        folded.executed.CopyFrom(run)
     else:
-        folded.succeeded.CopyFrom(succeeded)
+        runs = [run, record.executed]
+        if record.HasField("succeeded"):
+            runs.append(record.succeeded)
+        latest = max(runs, key=_order)
+        folded.executed.CopyFrom(latest)
+        not_failed = [each for each in runs if not run_failed(each.executed)]
+        succeeded = max(not_failed, key=_order, default=latest)
+        if succeeded == latest:
+            folded.ClearField("succeeded")
+        else:
+            folded.succeeded.CopyFrom(succeeded)
     if run_failed(run.executed):
         _fold_failure(run, folded)
 
@@ -153,6 +155,8 @@ def _fold_failure(run: BlockEvent, folded: BlockRecord) -> None:
 
 def _fold_labels(event: BlockEvent, folded: BlockRecord) -> None:
     """Sets the labels of the event that are later than those held, and keeps the ones set latest."""
+    if not event.labels:
+        return
     labels = folded.labels
     for key, value in event.labels.items():
         held = labels.get(key)

@@ -22,8 +22,9 @@ INTERVAL_S: Final = 60.0
 DROPPED_MAX: Final = 500
 """Rows that one transaction drops: some milliseconds of the writer."""
 
-TRACES_KEPT_S: Final = 24 * 3_600
-"""After its last line. A line that says of a trace that it was an evaluation may come that late."""
+TRACES_KEPT_S: Final = 25 * 3_600
+"""After the time noted of its last line, which may be an hour too early. A line that says of a trace that it
+was an evaluation may come 24 h late."""
 
 BACKFILLS_KEPT_S: Final = 30 * 24 * 3_600
 """After the end of one. Until then its ID means that one, and GetBackfill tells of it."""
@@ -74,7 +75,8 @@ class Maintenance:
         old = await asyncio.to_thread(self._old_traces, before_us)
         for start in range(0, len(old), DROPPED_MAX):
             part = old[start : start + DROPPED_MAX]
-            await self._store.write(partial(_drop_traces, traces=part, before_us=before_us))
+            while not await self._store.write(partial(_drop_traces, traces=part, before_us=before_us)):
+                pass
         ended = await asyncio.to_thread(self._old_backfills, self._wall_us() - BACKFILLS_KEPT_S * 1_000_000)
         for start in range(0, len(ended), DROPPED_MAX):
             await self._store.write(partial(_drop_backfills, backfill_ids=ended[start : start + DROPPED_MAX]))
@@ -119,9 +121,15 @@ def _drop_backfills(transaction: WriteTransaction, backfill_ids: Iterable[str]) 
             transaction.backfills.drop(backfill_id)
 
 
-def _drop_traces(transaction: WriteTransaction, traces: Iterable[tuple[str, str]], before_us: int) -> None:
+def _drop_traces(transaction: WriteTransaction, traces: Iterable[tuple[str, str]], before_us: int) -> bool:
+    """Drops traces that are old; False when one of them has more blocks than a transaction drops."""
+    left_count = DROPPED_MAX
     for namespace, trace_id in traces:
         record = transaction.trace(namespace, trace_id)
         # A line may have come since it was looked at.
         if record is not None and record.modified_time.ToMicroseconds() < before_us:
+            left_count -= len(transaction.take_trace_blocks(namespace, trace_id, left_count))
+            if left_count <= 0:
+                return False
             transaction.delete_trace(namespace, trace_id)
+    return True

@@ -47,14 +47,19 @@ from learner_service.store.store import Store
 from learner_service.store.write_transaction import WriteTransaction
 from learner_service.workqueue.lanes import Lane
 
-BACKFILL_TEXTS_MAX: Final = 2
-"""Texts of a backfill that are embedded at once: with a model, some 10 ms, which is what live work waits."""
+BACKFILL_SHARE: Final = 1 / 8
+"""Of the texts that are best embedded at once, how many of a backfill are: live work waits for them. With a
+model on this machine it is two, some 10 ms; with a server that takes long whatever it is asked, more."""
 
 _CHANGED: Final = frozenset({RECONCILE_OUTCOME_CREATED, RECONCILE_OUTCOME_UPDATED, RECONCILE_OUTCOME_DELETED})
 
 
 class DocumentEmbedder(Protocol):
     """Turns texts into vectors, off the event loop."""
+
+    @property
+    def documents_max(self) -> int:
+        """Texts that are best embedded at once."""
 
     async def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """One unit row a text.
@@ -165,7 +170,9 @@ class Reconciler:
     async def _embed(self, plans: list[_Plan], lane: Lane) -> tuple[list[_Plan], dict[BlockKey, Result]]:
         """Gives every plan its vector; returns those that can be carried out, and those that must wait."""
         lacking = [plan for plan in plans if plan.lacks_vector]
-        at_once = BACKFILL_TEXTS_MAX if lane is Lane.BACKFILL else max(len(lacking), 1)
+        at_once = max(len(lacking), 1)
+        if lane is Lane.BACKFILL:
+            at_once = max(int(self._embedder.documents_max * BACKFILL_SHARE), 1)
         deferred: dict[BlockKey, Result] = {}
         try:
             for start in range(0, len(lacking), at_once):

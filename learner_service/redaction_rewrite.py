@@ -17,7 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from errata.serving.logs import get_logger
 from errata.store.v1.store_pb2 import BlockRecord, FailedText, TraceRecord
-from errata.text import redact, redact_block, redact_doc, redact_event
+from errata.text import redact, redact_block, redact_doc, redact_event, redact_label
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.fold import fold, instant, text_hash
 from learner_service.keys import BlockKey
@@ -76,7 +76,7 @@ def redacted_record(record: BlockRecord) -> BlockRecord | None:
     `record` is left as it is. `modified_time` is left to the store.
     """
     events = [_redacted_event(event) for event in _events(record)]
-    labels = {key: redact(label.value) for key, label in record.labels.items()}
+    labels = {key: redact_label(label.value) for key, label in record.labels.items()}
     if events == _events(record) and all(record.labels[key].value == value for key, value in labels.items()):
         return None
     redacted = BlockRecord(eval_mode=record.eval_mode)

@@ -5,7 +5,7 @@ service goes on with what it has. During a change of embedders there are two: th
 of the state that is to replace it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol, TypeAlias
 
 from errata.embedding import EmbedderError
@@ -26,8 +26,11 @@ class OwnedEmbedder(QueryEmbedder, Protocol):
         ...
 
 
-BuildEmbedder: TypeAlias = Callable[[str], Awaitable[OwnedEmbedder]]
+BuildEmbedder: TypeAlias = Callable[[str, Collection[str]], Awaitable[OwnedEmbedder]]
 """Builds the embedder that a spec such as `minilm` names, off the event loop.
+
+The second are fingerprints of the vectors that its own are to be compared with: an embedder that would have
+to ask a server for its dimension finds it there, and can be built while that server is away.
 
 Raises:
     EmbedderError: it cannot be built here, or not now.
@@ -55,12 +58,7 @@ class Embedders:
         Raises:
             EmbedderRefusedError: the embedder of the flag cannot be built.
         """
-        if self._fixed_spec is None:
-            return ""
-        if self._fixed is None:
-            self._fixed = await self._built(self._fixed_spec)
-            self._held[self._fixed.fingerprint] = self._fixed
-        return self._fixed.fingerprint
+        return await self._required_fingerprint(())
 
     async def for_hello(self, hello: learner_pb2.WatchHello) -> QueryEmbedder:
         """The embedder whose vectors may be compared with those that the stream brings.
@@ -78,7 +76,7 @@ class Embedders:
         Raises:
             EmbedderRefusedError: there is none.
         """
-        await self.required_fingerprint()
+        await self._required_fingerprint((header.embedder_fingerprint,))
         return await self._fitting(
             header.embedder, header.embedder_fingerprint, header.dimension, whose="the snapshot's"
         )
@@ -97,6 +95,14 @@ class Embedders:
             _, held = self._held.popitem()
             await held.close()
 
+    async def _required_fingerprint(self, known: Collection[str]) -> str:
+        if self._fixed_spec is None:
+            return ""
+        if self._fixed is None:
+            self._fixed = await self._built(self._fixed_spec, known)
+            self._held[self._fixed.fingerprint] = self._fixed
+        return self._fixed.fingerprint
+
     async def _fitting(self, spec: str, fingerprint: str, dimension: int, *, whose: str) -> QueryEmbedder:
         embedder = self._held.get(fingerprint)
         if embedder is None:
@@ -105,7 +111,7 @@ class Embedders:
                     f"{whose} embedder is {fingerprint!r}, --embedder gives {self._fixed.fingerprint!r}; "
                     "use the same on both sides, or leave the flag out"
                 )
-            embedder = await self._built(spec)
+            embedder = await self._built(spec, (fingerprint,))
             if embedder.fingerprint != fingerprint:
                 await embedder.close()
                 raise EmbedderRefusedError(
@@ -119,9 +125,9 @@ class Embedders:
             )
         return embedder
 
-    async def _built(self, spec: str) -> OwnedEmbedder:
+    async def _built(self, spec: str, known: Collection[str]) -> OwnedEmbedder:
         try:
-            embedder = await self._build(spec)
+            embedder = await self._build(spec, known)
         except EmbedderError as error:
             raise EmbedderRefusedError(f"the embedder {spec!r} cannot be built: {error}") from error
         _log.info("embedder built", embedder=spec, fingerprint=embedder.fingerprint)

@@ -120,10 +120,24 @@ def select(rows: Rows, state: PublishedState, query: IndexQuery, *, list_share: 
         labelled=_labelled([lists for lists in labels if not (listed and lists is narrowest)], row_count),
         excluded=_excluded(rows, query.exclude, row_count),
     )
-    if not listed:
-        return Selection(row_count, conditions)
-    candidates = _once(_rows_of(narrowest, row_count))
+    if listed:
+        candidates = _once(_rows_of(narrowest, row_count))
+    else:
+        few = _few(conditions, row_count, list_share)
+        if few is None:
+            return Selection(row_count, conditions)
+        candidates = few
     return Selection(row_count, candidates[conditions.are_met(candidates)])
+
+
+def _few(conditions: Conditions, row_count: int, list_share: int) -> NDArray[np.int64] | None:
+    """The rows that meet what no list tells alone, a time and several labels, if they are few; else None."""
+    if conditions.since_ns == _ANY_TIME_NS and conditions.labelled is ALL_LABELS:
+        return None
+    met = conditions.rows.executed_ns[:row_count] >= conditions.since_ns
+    if conditions.labelled is not ALL_LABELS:
+        met &= conditions.labelled[:row_count]
+    return np.flatnonzero(met) if np.count_nonzero(met) * list_share <= row_count else None
 
 
 def _lists(rows: Rows, facets: Iterable[Facet]) -> list[RowList]:

@@ -1,6 +1,7 @@
 """Builds the embedder of a spec and runs it off the event loop."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
@@ -53,16 +54,19 @@ class ThreadedEmbedder:
 _DEFAULTS: Final = EmbedderSettings()
 
 
-async def build_threaded(spec: str, settings: EmbedderSettings = _DEFAULTS) -> ThreadedEmbedder:
+async def build_threaded(
+    spec: str, held: Collection[str] = (), *, settings: EmbedderSettings = _DEFAULTS
+) -> ThreadedEmbedder:
     """The embedder that a spec such as `minilm` names, ready for queries. It is loaded on a thread.
 
     Args:
         spec: as the flag takes it.
+        held: fingerprints of the vectors that its own are to be compared with; see `build_embedder`.
         settings: what it is told besides.
 
     Raises:
         EmbedderError: it cannot be built here, or not now.
     """
-    thread = EmbeddingThread(await asyncio.to_thread(build_embedder, spec, settings))
+    thread = EmbeddingThread(await asyncio.to_thread(build_embedder, spec, settings, held=held))
     thread.start()
     return ThreadedEmbedder(thread)

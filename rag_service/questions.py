@@ -6,6 +6,7 @@ and a question is decided when the first of its rows comes up. A row that the ru
 it stands, so the rows kept of a prefix of the order are a prefix of the rows kept.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,8 +20,9 @@ from rag_service.scoring import Ranked, Scan
 from rag_service.ties import greatest
 
 _LOOK_FACTOR: Final = 4
-"""Each look takes so many times the rows of the one before, so that their number is small and the work of
-all is little more than that of the last."""
+"""From the third look on each takes so many times the rows of the one before, so that their number is small
+and the work of all is little more than that of the last. The second takes as many as the first: what did not
+count is out by then, and mostly that was all."""
 
 
 class QuestionRule:
@@ -67,8 +69,8 @@ class QuestionRule:
 
 def best_by_rule(scan: Scan, rule: QuestionRule, count: int) -> list[Ranked]:
     """The `count` best rows that count, best first; fewer when there are fewer."""
-    look_count = count
-    while True:
+    for look in itertools.count():
+        look_count = count * _LOOK_FACTOR ** max(0, look - 1)
         looked_at = scan.best(look_count)
         kept: list[Ranked] = []
         for ranked in looked_at:
@@ -80,4 +82,4 @@ def best_by_rule(scan: Scan, rule: QuestionRule, count: int) -> list[Ranked]:
             return kept
         for dropped in rule.take_dropped():
             scan.drop(dropped)
-        look_count *= _LOOK_FACTOR
+    raise AssertionError("not reached")

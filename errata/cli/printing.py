@@ -6,7 +6,6 @@ terminal, tables are cut to its width; elsewhere rows are never wrapped or cut, 
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,6 +136,7 @@ class _Console(Console):
 
 def _console() -> Console:
     console = _Console(highlight=False, emoji=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:
+    if not console.is_terminal:
+        # Whatever COLUMNS says: it is of the terminal that this is not written to.
         console.width = _UNBOUNDED_COLUMNS
     return console

@@ -74,6 +74,11 @@ class EmbeddingThread:
         """Length of its vectors."""
         return self._embedder.dimension
 
+    @property
+    def documents_max(self) -> int:
+        """Documents that are best embedded at once."""
+        return self._embedder.documents_max
+
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
@@ -126,9 +131,18 @@ class EmbeddingThread:
         if not texts:
             return np.empty((0, self.dimension), np.float32)
         size = self._embedder.documents_max
-        pieces = [texts[start : start + size] for start in range(0, len(texts), size)]
-        matrices = await asyncio.gather(*(self._submit(self._documents, piece) for piece in pieces))
-        return matrices[0] if len(matrices) == 1 else np.concatenate(matrices)
+        if len(texts) <= size:
+            return await self._submit(self._documents, texts)
+        # A model pads the texts that it runs together to the longest one: of like length they cost less.
+        by_length = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        pieces = [by_length[start : start + size] for start in range(0, len(texts), size)]
+        matrices = await asyncio.gather(
+            *(self._submit(self._documents, [texts[number] for number in piece]) for piece in pieces)
+        )
+        matrix = np.empty((len(texts), self.dimension), np.float32)
+        for piece, embedded in zip(pieces, matrices, strict=True):
+            matrix[piece] = embedded
+        return matrix
 
     async def _submit(self, queue: deque[_Request], texts: Sequence[str]) -> FloatMatrix:
         loop = asyncio.get_running_loop()

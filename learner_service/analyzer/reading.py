@@ -68,6 +68,8 @@ class Step:
     """Its key, or the key that it is going to have."""
     identity: Identity
     """The identity to store it under; the key may differ from the one before."""
+    start: LogFileRecord
+    """Where the file stands if nothing of this is stored: offset, and whether that is in a long line."""
     end_offset: int
     inside_long_line: bool
     tail_checksum: int
@@ -84,21 +86,27 @@ class Step:
         """The record to store once some of the lines are stored.
 
         Args:
-            said_count: how many of `said`, from the first.
+            said_count: how many of `said`, from the first; 0 when not even that is stored as a whole.
             refused_count: malformed lines that only came to light when they were stored.
         """
         ended = said_count == len(self.said)
         malformed_count = sum(each.malformed_before_count for each in self.said[:said_count])
+        if ended:
+            offset_bytes, inside_long_line = self.end_offset, self.inside_long_line
+        elif said_count:
+            offset_bytes, inside_long_line = self.said[said_count - 1].end_offset, False
+        else:
+            offset_bytes, inside_long_line = self.start.offset_bytes, self.start.inside_long_line
         record = LogFileRecord(
             path=self.path_text,
-            offset_bytes=self.end_offset if ended else self.said[said_count - 1].end_offset,
+            offset_bytes=offset_bytes,
             malformed_line_count=(0 if self.before is None else self.before.malformed_line_count)
             + malformed_count
             + (self.malformed_after_count if ended else 0)
             + refused_count,
             identity_bytes=self.identity.head_bytes,
             identity_has_path=self.identity.has_path,
-            inside_long_line=self.inside_long_line and ended,
+            inside_long_line=inside_long_line,
             # Of a place within the step nobody knows it; the rest follows at once.
             tail_checksum=self.tail_checksum if ended else 0,
         )
@@ -114,7 +122,9 @@ class Step:
         """
         if said_count == len(self.said):
             return None
-        return replace(self, said=self.said[said_count:], before=record, before_key=self.identity.key)
+        return replace(
+            self, said=self.said[said_count:], before=record, before_key=self.identity.key, start=record
+        )
 
 
 def read_step(file: LogFile, taken: Container[bytes], now_us: int, *, redaction: bool = True) -> Step | None:
@@ -157,6 +167,7 @@ def read_step(file: LogFile, taken: Container[bytes], now_us: int, *, redaction:
             before=None if file.identity is None else file.record,
             before_key=identity.key if file.identity is None else file.identity.key,
             identity=identity,
+            start=LogFileRecord(offset_bytes=file.offset_bytes, inside_long_line=file.inside_long_line),
             end_offset=read.end_offset,
             inside_long_line=read.inside_long_line,
             tail_checksum=_tail_checksum(handle, read.end_offset),

@@ -18,7 +18,8 @@ from learner_service.keys import BlockKey
 
 TRANSACTION_BYTES_MAX: Final = 16 * 1024 * 1024
 """Of traces, and events that they lead to, in one transaction: a short answer may give a hundred events with
-a large document each. One line is taken whole. What lines say by themselves is bounded by what is read."""
+a large document each. One line is taken whole, but the marks of an evaluation. What lines say by themselves
+is bounded by what is read."""
 
 
 class LogWriter(Protocol):
@@ -30,6 +31,14 @@ class LogWriter(Protocol):
 
     def put_trace(self, namespace: str, trace_id: str, record: TraceRecord) -> None:
         """Stores what is known of a trace."""
+        ...
+
+    def add_trace_block(self, namespace: str, trace_id: str, block_id: str) -> None:
+        """Notes a block that a trace names, beside those in its record; once is enough."""
+        ...
+
+    def take_trace_blocks(self, namespace: str, trace_id: str, count_max: int) -> list[str]:
+        """Takes blocks that were noted so; fewer than asked for when that is all."""
         ...
 
     def log_file(self, identity: bytes) -> LogFileRecord | None:
@@ -81,7 +90,7 @@ def store_steps(
 
     Args:
         transaction: of the caller.
-        steps: at least the first line of the first is stored.
+        steps: of the first, at least a part of its first line is stored.
         record_events: see the type.
         surplus_keys: of records of files to be dropped.
     """
@@ -101,13 +110,17 @@ def store_steps(
         for said in step.said:
             if left_bytes <= 0:
                 break
-            said_count += 1
             events += said.record.events
             if said.record.trace is not None:
                 joined, loaded_bytes = traces.add(step.namespace, said.record.trace, step.now_us)
                 refused_count += joined.refused_count
                 events += joined.events
                 left_bytes -= loaded_bytes + sum(event.ByteSize() for event in joined.events)
+                if joined.unfinished:
+                    # The line comes again in the next transaction; what is stored of it now changes nothing.
+                    left_bytes = 0
+                    break
+            said_count += 1
         record = step.record_after(said_count, refused_count)
         if step.before_key != step.identity.key:
             transaction.delete_log_file(step.before_key)
@@ -131,7 +144,8 @@ class _Traces:
         if trace is None:
             record = self._transaction.trace(namespace, part.trace_id) or TraceRecord()
             loaded_bytes = record.ByteSize()
-            trace = Trace(record, namespace=namespace, trace_id=part.trace_id)
+            more = _RowsOfTrace(self._transaction, namespace, part.trace_id)
+            trace = Trace(record, more, namespace=namespace, trace_id=part.trace_id)
             self._traces[namespace, part.trace_id] = trace
         return trace.add(part, now_us=now_us), loaded_bytes
 
@@ -140,3 +154,18 @@ class _Traces:
         for (namespace, trace_id), trace in self._traces.items():
             if trace.changed:
                 self._transaction.put_trace(namespace, trace_id, trace.record)
+
+
+@dataclass(frozen=True, slots=True)
+class _RowsOfTrace:
+    """The blocks of one trace that have rows of their own, within a transaction."""
+
+    transaction: LogWriter
+    namespace: str
+    trace_id: str
+
+    def add(self, block_id: str) -> None:
+        self.transaction.add_trace_block(self.namespace, self.trace_id, block_id)
+
+    def take(self, count_max: int) -> list[str]:
+        return self.transaction.take_trace_blocks(self.namespace, self.trace_id, count_max)

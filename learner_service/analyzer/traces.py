@@ -9,7 +9,7 @@ trace is known to be one before or after its blocks are.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from errata.serving.fields import InvalidFieldError, TooLargeError
 from errata.store.v1.store_pb2 import TraceRecord
@@ -18,7 +18,11 @@ from learner_service.analyzer.records import TracePart
 from learner_service.validation import check_event
 
 BLOCK_IDS_MAX: Final = 1_000
-"""Blocks that a trace remembers, to mark them when it turns out to be an evaluation. Real traces name ten."""
+"""Blocks that the record of a trace remembers, to mark them when it turns out to be an evaluation. Real ones
+name ten; more have rows of their own."""
+
+MARKS_MAX: Final = 1_000
+"""Blocks with rows of their own that one transaction marks: other writers wait for it."""
 
 NOTED_LATE_US_MAX: Final = 3_600 * 1_000_000
 """By how much the time of the last line of a trace may be noted too early: not each line needs a write."""
@@ -32,22 +36,38 @@ class Joined:
     """Valid and redacted; those that only mark an evaluation have no kind."""
     refused_count: int = 0
     """Events that would break a rule."""
+    unfinished: bool = False
+    """True when the line led to more than a transaction takes: add it once more in the next one."""
+
+
+class MoreBlocks(Protocol):
+    """The blocks that a trace names beyond those in its record, while it is not known for an evaluation."""
+
+    def add(self, block_id: str) -> None:
+        """Notes one; once is enough."""
+        ...
+
+    def take(self, count_max: int) -> list[str]:
+        """Takes some out; fewer than asked for when that is all."""
+        ...
 
 
 class Trace:
     """What is known of one trace, within one transaction. Takes time in proportion to the lines added."""
 
-    def __init__(self, record: TraceRecord, *, namespace: str, trace_id: str) -> None:
+    def __init__(self, record: TraceRecord, more: MoreBlocks, *, namespace: str, trace_id: str) -> None:
         """Begins with what is stored.
 
         Args:
             record: changed in place; a new TraceRecord when nothing is known.
+            more: blocks of the trace that have no place in the record.
             namespace: of the trace and its blocks.
             trace_id: as the events name it.
         """
         self.record = record
         self.changed = False
         """True once the record differs from the one that it began with."""
+        self._more = more
         self._namespace = namespace
         self._trace_id = trace_id
         self._block_ids = set(record.block_ids)
@@ -69,7 +89,12 @@ class Trace:
             else:
                 joined.events.append(event)
         named = dict.fromkeys([*part.block_ids, *(event.block_id for event in joined.events)])
-        joined.events += self._eval_marks(part, named, now_us)
+        marked = self._newly_marked(part, named)
+        if self.record.eval_mode and len(self._block_ids) >= BLOCK_IDS_MAX:
+            taken = self._more.take(MARKS_MAX)
+            marked += taken
+            joined.unfinished = len(taken) == MARKS_MAX
+        joined.events += [self._eval_mark(block_id, now_us) for block_id in marked]
         if self.changed or now_us - self.record.modified_time.ToMicroseconds() > NOTED_LATE_US_MAX:
             self.changed = True
             self.record.modified_time.FromMicroseconds(now_us)
@@ -134,22 +159,26 @@ class Trace:
         known.run_joined = True
         return events
 
-    def _eval_marks(self, part: TracePart, named: Iterable[str], now_us: int) -> list[BlockEvent]:
-        """Marks the blocks that the trace names, as far as they may not be marked yet."""
+    def _newly_marked(self, part: TracePart, named: Iterable[str]) -> list[str]:
+        """The blocks in the line and in the record that may not be marked as an evaluation yet."""
         known = self.record
         marked = list(named) if known.eval_mode else []
         for block_id in named:
-            if block_id not in self._block_ids and len(self._block_ids) < BLOCK_IDS_MAX:
+            if block_id in self._block_ids:
+                continue
+            if len(self._block_ids) < BLOCK_IDS_MAX:
                 self._block_ids.add(block_id)
                 known.block_ids.append(block_id)
                 self.changed = True
+            elif not (known.eval_mode or part.eval_mode):
+                self._more.add(block_id)
         if part.eval_mode and not known.eval_mode:
             known.eval_mode = True
             self.changed = True
             marked = list(dict.fromkeys([*known.block_ids, *named]))
-        marks = []
-        for block_id in marked:
-            mark = BlockEvent(block_id=block_id, namespace=self._namespace, eval_mode=True)
-            mark.event_time.FromMicroseconds(now_us)
-            marks.append(mark)
-        return marks
+        return marked
+
+    def _eval_mark(self, block_id: str, now_us: int) -> BlockEvent:
+        mark = BlockEvent(block_id=block_id, namespace=self._namespace, eval_mode=True)
+        mark.event_time.FromMicroseconds(now_us)
+        return mark

@@ -54,6 +54,7 @@ class Waker:
         self._directories = tuple(directories)
         self._changed = asyncio.Event()
         self._restart = asyncio.Event()
+        self._closing = False
         self._paths: set[str] = set()
         self._everything = False
         self._next_check_s = 0.0
@@ -70,6 +71,8 @@ class Waker:
     ) -> None:
         task, self._task = self._task, None
         if task is not None:
+            # Either is enough: a watch that is being told something may take no notice of a cancellation.
+            self._closing = True
             self._restart.set()
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -100,6 +103,8 @@ class Waker:
     async def _watch(self) -> None:
         while True:
             self._watched = await asyncio.to_thread(self._present)
+            if self._closing:
+                return
             self._restart.clear()
             # What happened before the watch began was not told.
             self._tell_everything()

@@ -14,6 +14,7 @@ TABLES: Final = (
     "tombstones",  # revision -> time of the deletion
     "namespaces",  # namespace ‖ 0 -> Tally
     "traces",  # namespace ‖ 0 ‖ trace ID -> TraceRecord
+    "trace_blocks",  # namespace ‖ 0 ‖ length of the trace ID ‖ trace ID ‖ block ID -> nothing
     "files",  # identity of a log file -> LogFileRecord
     "backfills",  # ID -> BackfillRecord, and a row for each done block; see `backfill/rows.py`
 )
@@ -60,3 +61,9 @@ class Table(Protocol):
 def trace_key(namespace: str, trace_id: str) -> bytes:
     """The key of a trace in `traces`."""
     return namespace.encode() + b"\0" + trace_id.encode()
+
+
+def trace_blocks_prefix(namespace: str, trace_id: str) -> bytes:
+    """What the keys of a trace in `trace_blocks` begin with: of no other trace, whatever the IDs hold."""
+    encoded_id = trace_id.encode()
+    return namespace.encode() + b"\0" + bytes((len(encoded_id),)) + encoded_id

@@ -12,6 +12,7 @@ Invariants, which `integrity.py` checks on the whole store:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice, takewhile
 from typing import Final
 
 from errata.store.v1.store_pb2 import BlockRecord, LogFileRecord, PendingRecord, TraceRecord
@@ -34,6 +35,7 @@ from learner_service.store.tables import (
     META_TALLY,
     META_TARGET_FINGERPRINT,
     Table,
+    trace_blocks_prefix,
     trace_key,
 )
 from learner_service.u64 import U64_BYTES, decode_u64, encode_u64
@@ -48,11 +50,15 @@ class WriteTransaction(ReadTransaction):
     def __init__(self, tables: Mapping[str, Table], epoch_nonce: int, wall_us: Callable[[], int]) -> None:
         super().__init__(tables, epoch_nonce)
         self._wall_us = wall_us
+        # Of the clock in the store, once it was read: thousands of blocks may be stored in one transaction.
+        self._last_tick_us: int | None = None
         self.changed_namespaces: set[str] = set()
 
     def tick_us(self) -> int:
         """A time later than any given before: the wall clock's, unless that has gone back."""
-        now = max(self._wall_us(), self.clock_us + 1)
+        if self._last_tick_us is None:
+            self._last_tick_us = self.clock_us
+        now = self._last_tick_us = max(self._wall_us(), self._last_tick_us + 1)
         self._tables["meta"].put(META_CLOCK, encode_u64(now))
         return now
 
@@ -112,7 +118,7 @@ class WriteTransaction(ReadTransaction):
             waiting.enqueued_time.CopyFrom(before.enqueued_time)
         else:
             waiting.enqueued_time.FromMicroseconds(modified_us)
-        self.put_pending(key, waiting)
+        self._put_pending(key, waiting, before)
 
     def put_forgotten_block(self, key: BlockKey) -> None:
         """Stores that a block is forgotten: nothing of it is kept, nothing waits."""
@@ -121,12 +127,11 @@ class WriteTransaction(ReadTransaction):
 
     def put_pending(self, key: BlockKey, record: PendingRecord) -> None:
         """Stores the place of a block in the queue."""
-        self._count_parked(key, parked_now=record.parked)
-        self._tables["pending"].put(key.encode(), record.SerializeToString())
+        self._put_pending(key, record, self.pending(key))
 
     def delete_pending(self, key: BlockKey) -> None:
         """Takes a block out of the queue. One that is not there stays so."""
-        self._count_parked(key, parked_now=False)
+        self._count_parked(self.pending(key), parked_now=False)
         self._tables["pending"].delete(key.encode())
 
     # --- Examples.
@@ -193,8 +198,23 @@ class WriteTransaction(ReadTransaction):
         self._tables["traces"].put(trace_key(namespace, trace_id), record.SerializeToString())
 
     def delete_trace(self, namespace: str, trace_id: str) -> None:
-        """Drops what is known of a trace."""
+        """Drops what is known of a trace, but the blocks that `take_trace_blocks` gives."""
         self._tables["traces"].delete(trace_key(namespace, trace_id))
+
+    def add_trace_block(self, namespace: str, trace_id: str, block_id: str) -> None:
+        """Notes a block that a trace names, beside those in its record; once is enough."""
+        key = trace_blocks_prefix(namespace, trace_id) + block_id.encode()
+        if self._tables["trace_blocks"].get(key) is None:
+            self._tables["trace_blocks"].put(key, b"")
+
+    def take_trace_blocks(self, namespace: str, trace_id: str, count_max: int) -> list[str]:
+        """Takes blocks that were noted beside those in the record; fewer than asked for when that is all."""
+        prefix = trace_blocks_prefix(namespace, trace_id)
+        rows = takewhile(lambda row: row[0].startswith(prefix), self._tables["trace_blocks"].scan(prefix))
+        keys = [key for key, _ in islice(rows, count_max)]
+        for key in keys:
+            self._tables["trace_blocks"].delete(key)
+        return [key.removeprefix(prefix).decode() for key in keys]
 
     def put_log_file(self, identity: bytes, record: LogFileRecord) -> None:
         """Stores how far a log file has been read."""
@@ -219,8 +239,11 @@ class WriteTransaction(ReadTransaction):
         self._tables["blocks_by_time"].append(encode_u64(modified_us), encoded_key)
         return modified_us
 
-    def _count_parked(self, key: BlockKey, *, parked_now: bool) -> None:
-        before = self.pending(key)
+    def _put_pending(self, key: BlockKey, record: PendingRecord, before: PendingRecord | None) -> None:
+        self._count_parked(before, parked_now=record.parked)
+        self._tables["pending"].put(key.encode(), record.SerializeToString())
+
+    def _count_parked(self, before: PendingRecord | None, *, parked_now: bool) -> None:
         parked_before = before is not None and before.parked
         if parked_now != parked_before:
             count = self._number(META_PARKED) + (1 if parked_now else -1)

@@ -23,7 +23,7 @@ from rag_service.kernel.arrays import (
     Work,
 )
 from rag_service.kernel.compiled import exactly, in_any_order
-from rag_service.kernel.products import code_dot, dot, set_block_products
+from rag_service.kernel.products import code_dot, dot, rotate, set_block_products
 
 _QUERY_CODE_MAX: Final = 32_767
 _REST_FACTOR_MAX: Final = 4_000_000.0
@@ -57,13 +57,12 @@ def set_query(vector: Floats, basis: Basis, query: Query) -> None:
     """Codes a query, and computes the factors by which products and norms become bounds."""
     for place in range(len(vector)):
         query.elements[place] = vector[place]
+    rotate(query.elements, basis.matrix, query.rotated)
     first_squared = both_squared = 0.0
     for direction in range(2 * PREFIX_LENGTH):
-        element = dot(basis.matrix[direction], query.elements)
-        query.rotated[direction] = element
-        both_squared += element**2
+        both_squared += query.rotated[direction] ** 2
         if direction < PREFIX_LENGTH:
-            first_squared += element**2
+            first_squared += query.rotated[direction] ** 2
     first, second = query.rotated[:PREFIX_LENGTH], query.rotated[PREFIX_LENGTH:]
     squared = dot(vector, query.elements)
     first_rest = np.sqrt(max(0.0, squared - first_squared) + basis.error) * ROUND_UP / REST_UNITS

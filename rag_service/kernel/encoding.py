@@ -20,7 +20,7 @@ from rag_service.kernel.arrays import (
     WholeCodes,
 )
 from rag_service.kernel.compiled import entry
-from rag_service.kernel.products import dot
+from rag_service.kernel.products import dot, rotate
 
 
 @entry
@@ -58,8 +58,7 @@ def encode_prefix(embeddings: Floats, rows: Int64s, basis: Basis, prefix: Prefix
     for row in rows:
         for place in range(len(exact)):
             exact[place] = embeddings[row, place]
-        for direction in range(len(rotated)):
-            rotated[direction] = dot(basis.matrix[direction], exact)
+        rotate(exact, basis.matrix, rotated)
         first_squared = first_residual = second_squared = second_residual = 0.0
         for place in range(PREFIX_LENGTH):
             first, second = rotated[place], rotated[PREFIX_LENGTH + place]

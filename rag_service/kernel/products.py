@@ -31,6 +31,15 @@ def two_dots(row: Floats, other: Floats, query: Doubles) -> tuple[float, float]:
     return total, other_total
 
 
+@exactly
+def rotate(vector: Doubles, matrix: Floats, rotated: Doubles) -> None:
+    """Writes the products of a vector with each row of a matrix that has an even number of them."""
+    for direction in range(0, len(rotated), 2):
+        rotated[direction], rotated[direction + 1] = two_dots(
+            matrix[direction], matrix[direction + 1], vector
+        )
+
+
 @in_any_order
 def _absolute_dot(row: Floats, query: Doubles) -> float:
     """The sum of the absolute values of what `dot` sums."""

@@ -149,7 +149,9 @@ class Runner:
 
     @property
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ERRATA_")}
+        # The width of whose terminal this may be decides how some programs break lines; pytest sets it.
+        mine = {name for name in os.environ if name.startswith("ERRATA_")} | {"COLUMNS", "LINES"}
+        kept = {name: value for name, value in os.environ.items() if name not in mine}
         return {
             **kept,
             "PATH": self._path,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from errata import redaction
 from errata.redaction import may_hold_secret
+from errata.redaction_rules import FOLLOWED_BY, NEEDED, RULES
 from errata.text import redact, redact_event
 from errata.v1.block_pb2 import Block, BlockEvent, BlockOutput, BlockOutputItem, Doc, ExampleTaught
 from tests.errata.test_redaction import SHAPES, mixed
@@ -27,8 +28,21 @@ def secrets() -> Iterator[str]:
 
 
 def test_every_rule_says_what_it_needs() -> None:
-    assert redaction._NEEDED.keys() == {rule.name for rule in redaction._RULES}
-    assert all(part == part.lower() for parts in redaction._NEEDED.values() for part in parts)
+    assert NEEDED.keys() == {rule.name for rule in RULES}
+    assert all(part == part.lower() for parts in NEEDED.values() for part in parts)
+    assert FOLLOWED_BY.keys() <= {*NEEDED["token with a prefix"]}
+
+
+def test_what_ends_in_a_common_word_is_not_looked_at_twice() -> None:
+    for text in (
+        "task-12345",
+        "Asia/Tokyo",
+        "df -h /mnt/disk-2",
+        "msg.txt",
+        "conv_hf_1",
+        "mask-rcnn-for-detection",
+    ):
+        assert not may_hold_secret(text.encode())
 
 
 @given(
@@ -40,7 +54,7 @@ def test_any_of_some_words_is_found_wherever_it_stands(text: str, words: set[str
 
 PIECES = st.sampled_from(
     [
-        *sorted({part for parts in redaction._NEEDED.values() for part in parts}),
+        *sorted({part for parts in NEEDED.values() for part in parts}),
         *(
             "password",
             "PASSWORD",
@@ -85,6 +99,10 @@ PIECES = st.sampled_from(
         *("hunter2", "Tr0ub4dor", mixed(20), mixed(40), "AKIA", "SK-", "GHP_", "user", "\u212a", "\u017f"),
         *(
             "authorization",
+            "Authorization: ",
+            "Cookie: ",
+            "session=",
+            "machine h login u password ",
             "IDENTIFIED BY ",
             "hooks.slack.com/services/",
             "-pass",

@@ -1,7 +1,7 @@
 """A Learner with one guarantee taken away: `FAULT=NAME python -m tests.faults.broken_learner FLAGS`.
 
-A test that finds nothing wrong with these would find nothing wrong with anything. Each fault is of the kind
-that only a crash shows, and is made certain here: the crash always comes at the worst moment.
+A test that finds nothing wrong with these would find nothing wrong with anything. Those that lose are of the
+kind that only a crash shows, and are made certain here: the crash always comes at the worst moment.
 """
 
 import os
@@ -13,6 +13,7 @@ import learner_service.__main__ as program
 from errata.v1.block_pb2 import BlockEvent
 from learner_service.keys import BlockKey
 from learner_service.recorder import Notify, Recorder
+from learner_service.store import store as store_module
 from learner_service.store.store import Store
 from learner_service.store.write_transaction import WriteTransaction
 
@@ -71,12 +72,27 @@ def _unqueue(transaction: WriteTransaction, keys: AbstractSet[BlockKey]) -> None
         transaction.delete_pending(key)
 
 
-FAULTS: Final[dict[str, type[Recorder]]] = {
+class LeavesOldRows(WriteTransaction):
+    """Announces a changed example without taking its last announcement out of the log."""
+
+    def _supersede(self, key: BlockKey) -> None:
+        revision = self.example_revision(key)
+        if revision is not None and self.is_learned(key):
+            self._retally(key, lambda tally: tally.without_row(key.encode(), revision))
+
+
+LOSES: Final[dict[str, type[Recorder]]] = {
     "acknowledges before it is durable": AcknowledgesBeforeItIsDurable,
     "queues in memory alone": QueuesInMemoryAlone,
 }
+DOUBLES: Final = "leaves old rows"
 
 
 if __name__ == "__main__":
-    vars(program)["Recorder"] = FAULTS[os.environ[VARIABLE]]
+    fault = os.environ[VARIABLE]
+    if fault == DOUBLES:
+        # Made by each transaction.
+        vars(store_module)["WriteTransaction"] = LeavesOldRows
+    else:
+        vars(program)["Recorder"] = LOSES[fault]
     program.main()

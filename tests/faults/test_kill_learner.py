@@ -14,7 +14,7 @@ from errata.v1.rag_pb2 import GetIndexStatusRequest, SearchRequest
 from errata.v1.rag_pb2_grpc import RagServiceStub
 from scripts.processes import Process, start
 from tests.e2e.services import check_no_bug, free_address, until
-from tests.faults.broken_learner import FAULTS, VARIABLE
+from tests.faults.broken_learner import LOSES, VARIABLE
 from tests.faults.follower import FollowingThread
 from tests.faults.recording import BLOCKS_PER_BATCH, RecordingThread
 from tests.faults.survivors import losses, pending_block_count
@@ -142,7 +142,7 @@ def check_rag_converges(rag: Process, status: GetStatusResponse, answers: list[s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", LOSES)
 def test_a_learner_that_breaks_a_promise_is_found_out(tmp_path: Path, fault: str) -> None:
     killing = Killing(tmp_path / "store")
     with RecordingThread(killing.address, killing.random_) as recording:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from errata.v1.learner_pb2 import BackfillRequest, GetBackfillResponse
 from errata.v1.learner_pb2_grpc import LearnerServiceStub
 from scripts.processes import Process, start
 from tests.e2e.services import check_no_bug, free_address
-from tests.faults.broken_learner import FAULTS
+from tests.faults.broken_learner import DOUBLES, LOSES
 from tests.faults.broken_learner import VARIABLE as FAULT_VARIABLE
 from tests.faults.learner_that_dies import (
     AFTER_COMMIT,
@@ -35,7 +36,7 @@ from tests.faults.learner_that_dies import (
     POINTS,
     VARIABLE,
 )
-from tests.faults.recording import CHANNEL_OPTIONS
+from tests.faults.recording import CHANNEL_OPTIONS, Promise
 from tests.faults.survivors import losses
 from tests.faults.test_kill_learner import learned_everything
 from tests.faults.working import BackfillingThread, WorkingThread, backfilled
@@ -198,9 +199,22 @@ def check_backfill_of_everything(killing: Killing, block_count: int, head_revisi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", LOSES)
 def test_a_learner_that_loses_what_it_acknowledged_is_found_out(tmp_path: Path, fault: str) -> None:
-    killing = Killing(tmp_path / "store")
+    promised, found = after_a_kill_of(fault, tmp_path / "store")
+    lost = {sentence.partition(":")[0] for sentence in found}
+    assert len(lost & promised.keys()) > 10
+
+
+@pytest.mark.slow
+def test_a_learner_that_doubles_what_it_learned_is_found_out(tmp_path: Path) -> None:
+    _, found = after_a_kill_of(DOUBLES, tmp_path / "store")
+    assert len([sentence for sentence in found if sentence.endswith("has more than one row")]) > 10
+
+
+def after_a_kill_of(fault: str, store_dir: Path) -> tuple[Mapping[str, Promise], list[str]]:
+    """What was promised, and what is wrong, once a broken Learner was killed and another one went on."""
+    killing = Killing(store_dir)
     with WorkingThread(killing.address, killing.random_) as working:
         with killing.broken_learner(fault) as broken:
             working.wait_for_acknowledged(WORK_EVENTS)
@@ -209,5 +223,4 @@ def test_a_learner_that_loses_what_it_acknowledged_is_found_out(tmp_path: Path, 
             working.end()
             learned_everything(learner)
             assert learner.terminate() == 0
-    lost = {sentence.partition(":")[0] for sentence in losses(killing.store_dir, working.promises)}
-    assert len(lost & working.promises.keys()) > 10
+    return working.promises, losses(store_dir, working.promises, working.forgotten)

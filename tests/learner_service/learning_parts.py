@@ -35,9 +35,12 @@ IDENTITY = EmbedderIdentity(spec="fake", fingerprint="fake/8", dimension=DIMENSI
 class FakeEmbedder:
     """Unit vectors out of a hash. Counts, and fails or waits where it is told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, documents_max: int = 16) -> None:
+        self.documents_max = documents_max
         self.embedded: list[str] = []
         """Each text that was embedded, in order."""
+        self.batch_sizes: list[int] = []
+        """Of each call, how many texts were asked for."""
         self.attempts: list[str] = []
         """Each text that was asked for."""
         self.errors: dict[str, Exception] = {}
@@ -61,6 +64,7 @@ class FakeEmbedder:
 
     async def documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.attempts += texts
+        self.batch_sizes.append(len(texts))
         self._asked.set()
         while self.held.intersection(texts):
             self.waiting.set()

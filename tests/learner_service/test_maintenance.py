@@ -67,6 +67,28 @@ async def test_a_pass_drops_more_than_fits_one_transaction(store: Store, clock: 
     assert store.check() == []
 
 
+async def test_a_trace_of_very_many_blocks_goes_with_all_its_rows_in_several_transactions(
+    store: Store, clock: ManualClock
+) -> None:
+    count = 2 * DROPPED_MAX + 10
+
+    def put_trace(transaction: WriteTransaction) -> None:
+        record = TraceRecord()
+        record.modified_time.FromMicroseconds(clock.now_us - (TRACES_KEPT_S + 1) * 1_000_000)
+        for trace_id in ("large", "other", "small"):
+            transaction.put_trace("team", trace_id, record)
+        for number in range(count):
+            transaction.add_trace_block("team", "large", f"block-{number}")
+
+    store.submit(put_trace).result()
+    limits = DeletionLimits(age_s_max=3_600, count_min=0, count_max=10)
+    await Maintenance(store, wall_us=clock, limits=limits).make_pass()
+    with store.read() as transaction:
+        assert list(transaction.traces("team")) == []
+    left = store.submit(lambda transaction: transaction.take_trace_blocks("team", "large", count)).result()
+    assert left == []
+
+
 async def test_a_trace_goes_a_day_after_its_last_line(store: Store, clock: ManualClock) -> None:
     def put_traces(transaction: WriteTransaction) -> None:
         for name, age_s in (("old", TRACES_KEPT_S + 1), ("new", TRACES_KEPT_S - 1)):

@@ -24,9 +24,10 @@ from learner_service.forgetting import forget
 from learner_service.keys import BlockKey
 from learner_service.reconciler import Deferred, Settled, Superseded
 from learner_service.store.store import Store
+from learner_service.workqueue.lanes import Lane
 from tests.block_events import correction, proposed, ran
 from tests.learner_service.conftest import ManualClock
-from tests.learner_service.learning_parts import IDENTITY, Parts, key_of, vector
+from tests.learner_service.learning_parts import IDENTITY, FakeEmbedder, Parts, key_of, vector
 
 ASKED = "list files"
 
@@ -50,6 +51,22 @@ async def test_a_block_that_was_corrected_gives_an_example_with_the_vector_of_it
     assert np.frombuffer(example.embedding, "<f4").tolist() == vector(ASKED).tolist()
     assert parts.pending("b") is None
     assert parts.store.check() == []
+
+
+@pytest.mark.parametrize(
+    ("documents_max", "batch_sizes"),
+    [(16, [2] * 8), (256, [16]), (1, [1] * 16)],  # a model on this machine, a server, one at a time
+)
+async def test_a_backfill_embeds_a_part_at_once_that_follows_the_embedder(
+    store: Store, clock: ManualClock, documents_max: int, batch_sizes: list[int]
+) -> None:
+    parts = Parts(store, clock, embedder=FakeEmbedder(documents_max))
+    for number in range(16):
+        await parts.record(*correction(f"b{number}", f"{ASKED} {number}", "ls -l"))
+    keys = [key_of(f"b{number}") for number in range(16)]
+    await parts.reconciler.reconcile(keys, Lane.BACKFILL)
+    assert parts.embedder.batch_sizes == batch_sizes
+    assert all(parts.example(key.id) is not None for key in keys)
 
 
 async def test_a_block_that_gives_no_example_says_why_and_takes_no_revision(parts: Parts) -> None:

@@ -1,7 +1,7 @@
 """A subscriber that follows a scripted Learner."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -48,7 +48,8 @@ class Builder:
         self.known = known or {"toy": ToyEmbedder()}
         self.built: list[str] = []
 
-    async def __call__(self, spec: str) -> ToyEmbedder:
+    async def __call__(self, spec: str, held: Collection[str]) -> ToyEmbedder:
+        del held
         self.built.append(spec)
         if spec not in self.known:
             raise EmbedderUnavailableError(f"no {spec} here")

@@ -153,7 +153,7 @@ async def test_a_learner_that_does_not_even_say_hello_is_given_up() -> None:
 async def test_work_of_our_own_is_not_taken_for_silence(store: ToyStore) -> None:
     building, may_build = asyncio.Event(), asyncio.Event()
 
-    async def build(_: str) -> ToyEmbedder:
+    async def build(_: str, __: object) -> ToyEmbedder:
         building.set()
         await may_build.wait()
         return ToyEmbedder()

@@ -392,12 +392,14 @@ class TraceRecord(_message.Message):
 
     @_builtins.property
     def block_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The blocks that the trace names, at most 1,000."""
+        """The blocks that the trace names, at most 1,000. More have rows of their own
+        in `trace_blocks`, until they are marked.
+        """
 
     @_builtins.property
     def modified_time(self) -> _timestamp_pb2.Timestamp:
         """When a line that says something was last read, by the Learner's clock, at most
-        an hour too early. It is dropped 24 h later.
+        an hour too early. It is dropped 25 h later.
         """
 
     def __init__(

@@ -1,5 +1,7 @@
 """What is printed: nothing that a terminal would obey, whole rows for grep, colours for people alone."""
 
+import re
+
 import pytest
 
 from errata.cli.printing import Column, on_one_line, plain, print_table, print_text, print_verbatim
@@ -23,18 +25,20 @@ def test_markup_in_what_services_send_is_text(capsys: pytest.CaptureFixture[str]
 def test_away_from_a_terminal_rows_are_neither_wrapped_nor_cut(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
     long = "word " * 200
     print_table([Column("id"), Column("text", "cut"), Column("other", "fold")], [["a", long, long]])
     assert capsys.readouterr().out.splitlines()[-1].count("word") == 400
 
 
-def test_where_columns_are_few_a_table_is_cut_to_them(
+def test_to_a_terminal_a_table_is_cut_to_its_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What makes any output count as a terminal's.
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
     print_table([Column("id"), Column("text", "cut")], [["a-long-id", "word " * 20]])
-    lines = capsys.readouterr().out.splitlines()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert all(len(line) <= 40 for line in lines)
     assert lines[-1].startswith("a-long-id")
     assert lines[-1].endswith("…")

@@ -27,8 +27,13 @@ def thread(gated: GatedEmbedder) -> Iterator[EmbeddingThread]:
 
 
 @pytest.fixture
-def free() -> Iterator[EmbeddingThread]:
-    with EmbeddingThread(GatedEmbedder(open_gate=True)) as thread:
+def open_gated() -> GatedEmbedder:
+    return GatedEmbedder(open_gate=True)
+
+
+@pytest.fixture
+def free(open_gated: GatedEmbedder) -> Iterator[EmbeddingThread]:
+    with EmbeddingThread(open_gated) as thread:
         yield thread
 
 
@@ -48,6 +53,16 @@ async def test_it_gives_what_its_embedder_gives(free: EmbeddingThread) -> None:
     assert np.array_equal(await free.query(texts[0]), expected[0])
     assert free.dimension == 16
     assert free.fingerprint == "hashing/h1/16/q1"
+
+
+async def test_documents_of_like_length_are_embedded_together_and_come_back_in_their_order(
+    free: EmbeddingThread, open_gated: GatedEmbedder
+) -> None:
+    texts = ["x" * (number * 37 % 101 + 1) for number in range(101)]
+    assert np.array_equal(await free.documents(texts), build_embedder("hashing:16").documents(texts))
+    lengths = [[len(text) for text in batch] for _, batch in open_gated.calls]
+    assert [length for batch in lengths for length in batch] == list(range(1, 102))
+    assert all(len(batch) <= open_gated.documents_max for batch in lengths)
 
 
 async def test_no_documents_are_no_work(thread: EmbeddingThread, gated: GatedEmbedder) -> None:

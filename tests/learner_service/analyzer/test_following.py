@@ -18,6 +18,9 @@ from tests.learner_service.analyzer.conftest import Following
 from tests.learner_service.analyzer.lines import append, executed, own, taught
 from tests.learner_service.conftest import ManualClock
 
+WAIT_S_MAX = 30
+"""Before a test that waits for something fails: nothing here takes a tenth of it."""
+
 
 async def test_a_file_that_is_there_is_read(following: Following, logs: Path) -> None:
     append(logs / "a.jsonl", own(executed("block-1")), own(executed("block-2")))
@@ -180,13 +183,22 @@ async def test_a_pass_that_is_cancelled_in_a_write_neither_loses_nor_counts_twic
     release = threading.Event()
     held_up = following.store.submit(lambda _: release.wait())
     passing = asyncio.create_task(following.poll())
-    await following.write_begun.wait()
-    passing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await passing
-    release.set()
-    await asyncio.wrap_future(held_up)
-    await following.poll()
+    begun = asyncio.create_task(following.write_begun.wait())
+    try:
+        async with asyncio.timeout(WAIT_S_MAX):
+            # A pass that ends before it writes has failed, and `begun` would never come.
+            await asyncio.wait([passing, begun], return_when=asyncio.FIRST_COMPLETED)
+            passing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await passing
+            assert begun.done()
+    finally:
+        # Whatever came before: the store cannot be closed while its writer is held up.
+        release.set()
+        begun.cancel()
+    async with asyncio.timeout(WAIT_S_MAX):
+        await asyncio.wrap_future(held_up)
+        await following.poll()
     assert following.block_keys() == {BlockKey("", "block-1")}
     assert following.status()["a.jsonl"].malformed_line_count == 1
 
@@ -368,8 +380,8 @@ async def test_records_of_files_that_are_gone_are_forgotten_when_there_are_too_m
 
 
 async def recorded(following: Following, count: int) -> None:
-    """Returns when so many events were recorded; the test run has a limit, should it never happen."""
-    async with asyncio.timeout(10):
+    """Returns when so many events were recorded."""
+    async with asyncio.timeout(WAIT_S_MAX):
         while len(following.recorded) < count:
             following.told.clear()
             await following.told.wait()

@@ -32,6 +32,7 @@ from tests.learner_service.analyzer.lines import (
     suggestion,
     taught,
 )
+from tests.learner_service.analyzer.traces_in_memory import MoreInMemory
 from tests.learner_service.conftest import GIB, ManualClock
 
 REAL = [
@@ -84,7 +85,7 @@ def test_a_line_is_understood_or_malformed_and_nothing_else(line: bytes) -> None
     read = LineReader(namespace="team-a", now_us=NOW_US).read(line)
     assert (read.outcome == "used") == (read.record is not None)
     if read.record is not None and read.record.trace is not None:
-        trace = Trace(TraceRecord(), namespace="team-a", trace_id=read.record.trace.trace_id)
+        trace = Trace(TraceRecord(), MoreInMemory(), namespace="team-a", trace_id=read.record.trace.trace_id)
         trace.add(read.record.trace, now_us=NOW_US)
 
 
