@@ -84,15 +84,18 @@ def main() -> None:
                 some = measure(name, corpus, peers, arguments.limit)
                 _print(name, corpus, some)
                 measured += some
-        run = Run(
-            machine=machine_line(),
-            row_count=row_count,
-            dimension=arguments.dimension,
-            limit=arguments.limit,
-            query_count=arguments.queries,
-            measured=measured,
-        )
-        write(arguments.results, run)
+                # After each: a run that is broken off has not been in vain.
+                write(
+                    arguments.results,
+                    Run(
+                        machine=machine_line(),
+                        row_count=row_count,
+                        dimension=arguments.dimension,
+                        limit=arguments.limit,
+                        query_count=arguments.queries,
+                        measured=measured,
+                    ),
+                )
 
 
 def measure(data: str, corpus: Corpus, names: Sequence[str], limit: int) -> list[Measured]:

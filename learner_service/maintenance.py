@@ -1,4 +1,4 @@
-"""Forgets, in the background, what only takes room: old deletions, old traces, and backfills that ended.
+"""Forgets, in the background, what only takes room: old deletions and traces, ended backfills, dead readers.
 
 In small transactions, so that nobody waits for one. A pass that is cut short is taken up by the next.
 """
@@ -61,6 +61,11 @@ class Maintenance:
                 await self.make_pass()
             except StoreFullError as error:
                 log.warning("old records could not be dropped", reason=str(error))
+            dead_count = await asyncio.to_thread(self._store.forget_dead_readers)
+            if dead_count:
+                log.warning(
+                    "programs that read the store were killed; what they held is free", count=dead_count
+                )
             await asyncio.sleep(INTERVAL_S)
 
     async def make_pass(self) -> None:

@@ -42,6 +42,7 @@ from errata.serving.logs import get_logger
 from errata.serving.metrics import RpcMetrics
 from errata.serving.process import StartError
 from errata.serving.statuses import SHARED_STATUSES, StatusRule, StatusTable
+from errata.serving.symbols import SymbolPool
 from errata.v1 import learner_pb2
 
 __all__ = ["DRAIN_S_MAX", "REQUEST_BYTES_MAX", "Call", "GrpcServer", "Service"]
@@ -110,7 +111,7 @@ class GrpcServer:
         if problem is not None:
             raise _not_listening(listen, problem)
         server = grpc.aio.server(handlers=self._handlers, options=server_options())
-        reflection.enable_server_reflection(self._names, server)
+        reflection.enable_server_reflection(self._names, server, SymbolPool())
         try:
             port = server.add_insecure_port(str(wanted))
         except RuntimeError:

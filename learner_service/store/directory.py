@@ -78,13 +78,13 @@ def is_full(directory: Path) -> bool:
 
 
 def make_directory(directory: Path) -> None:
-    """Makes a directory where there is none, so that it is there after a power failure too.
+    """Makes a directory for its owner alone, where there is none; it is there after a power failure too.
 
     Raises:
         StoreError: it cannot be made.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise StoreError(f"--store-dir {directory}: a file is in the way; name a directory") from error
     except OSError as error:

@@ -206,6 +206,8 @@ class Store:
                 map_size=min(map_bytes_initial, bytes_max),
                 max_dbs=len(TABLES),
                 max_readers=READERS_MAX,
+                # For the owner alone, as what people ran is private.
+                mode=0o600,
             )
         except lmdb.Error as error:
             os.close(lock_file)
@@ -276,6 +278,14 @@ class Store:
     def on_commit(self, listener: Callable[[Commit], None]) -> None:
         """Calls `listener` from the writer thread after each durable group. It must return at once."""
         self._listeners.append(listener)
+
+    def forget_dead_readers(self) -> int:
+        """Frees the pages that processes held which were killed while they read, and returns how many did.
+
+        A backup is such a reader. As long as it counts as reading, no page that changed since is used again.
+        """
+        with self._gate.reader():
+            return self._environment.reader_check()
 
     def check(self) -> list[str]:
         """Reads the whole store and says what breaks its invariants; nothing, when all is well.

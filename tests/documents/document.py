@@ -43,7 +43,8 @@ class Block:
     """Of the document, from 1."""
     language: str
     text: str
-    words: frozenset[str]
+    words: tuple[str, ...]
+    """Of the comment before it, in its order."""
     expected: str | None = None
     """What the document shows of its output; None when it shows nothing."""
 
@@ -79,20 +80,20 @@ def blocks_of(path: Path) -> list[Block]:
     return found
 
 
-def _fences(path: Path) -> Iterator[tuple[int, str, str, frozenset[str]]]:
-    words: frozenset[str] = frozenset()
+def _fences(path: Path) -> Iterator[tuple[int, str, str, tuple[str, ...]]]:
+    words: tuple[str, ...] = ()
     fence: tuple[int, str] | None = None
     inside: list[str] = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         if fence is not None:
             if line == "```":
                 yield (*fence, "\n".join(inside) + "\n", words)
-                words, fence, inside = frozenset(), None, []
+                words, fence, inside = (), None, []
             else:
                 inside.append(line)
         elif directive := _DIRECTIVE.match(line):
-            words = frozenset(directive[1].split(", "))
-            if not words <= WORDS:
+            words = tuple(directive[1].split(", "))
+            if not set(words) <= WORDS:
                 raise DocumentError(f"{path.name}:{number}: only {sorted(WORDS)} mean something")
         elif opened := _FENCE.match(line):
             fence = number, opened[1]

@@ -79,8 +79,20 @@ def test_reflection_lists_the_services_and_knows_their_methods(services: Service
     for channel, service in ((services.learner.channel, LEARNER), (services.rag.channel, RAG)):
         database = ProtoReflectionDescriptorDatabase(channel)
         assert sorted(database.get_services()) == sorted([service, HEALTH, REFLECTION])
-        described = database.FindFileContainingSymbol(service)
-        assert described.package == "errata.v1"
+        assert database.FindFileContainingSymbol(service).package == "errata.v1"
+
+
+@pytest.mark.parametrize("symbol", [f"{LEARNER}.RecordEvents", "errata.v1.Block.contents"])
+def test_reflection_finds_methods_and_fields_by_name(services: Services, symbol: str) -> None:
+    database = ProtoReflectionDescriptorDatabase(services.learner.channel)
+    assert database.FindFileContainingSymbol(symbol).package == "errata.v1"
+
+
+@pytest.mark.parametrize("symbol", [f"{LEARNER}.NoMethod", "errata.v1.NoService.RecordEvents", "", "."])
+def test_reflection_finds_no_symbol_that_there_is_not(services: Services, symbol: str) -> None:
+    database = ProtoReflectionDescriptorDatabase(services.learner.channel)
+    with pytest.raises(KeyError):
+        database.FindFileContainingSymbol(symbol)
 
 
 @pytest.mark.parametrize("method", ["NoMethod", "recordEvents"])

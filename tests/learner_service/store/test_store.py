@@ -1,5 +1,6 @@
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -416,3 +417,26 @@ def test_network_file_systems_are_refused_and_nested_mounts_understood(tmp_path:
         check_file_system(tmp_path / "share", mounts)
     check_file_system(inside, mounts)
     check_file_system(inside, tmp_path / "absent")
+
+
+def test_what_a_store_holds_is_for_its_owner_alone(tmp_path: Path, clock: ManualClock) -> None:
+    directory = tmp_path / "new" / "store"
+    Store.open(directory, clock_us=clock, bytes_max=GIB).close()
+    assert {path.name: path.stat().st_mode & 0o777 for path in (directory, *directory.iterdir())} == {
+        "store": 0o700,
+        "data.mdb": 0o600,
+        "lock.mdb": 0o600,
+        "errata.lock": 0o600,
+    }
+
+
+def test_a_reader_that_was_killed_is_forgotten(store: Store) -> None:
+    program = (
+        "import lmdb, os, signal, sys\n"
+        "reading = lmdb.open(sys.argv[1], max_dbs=20).begin()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(store.directory)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert store.forget_dead_readers() == 1
+    assert store.forget_dead_readers() == 0
