@@ -165,7 +165,7 @@ class ChangeFeed:
         held = tokens.WatchPosition.decode(options.resume_token) if options.resume_token else None
         watcher = _Watcher(options)
         self._watchers.add(watcher)
-        # One generator, though it is long: a second one within would cost each stream another 0.3 KiB.
+        # One generator, though it is long: each coroutine within would cost a stream another 0.3 KiB.
         try:
             yield self._hello(options)
             position = held if held is not None else self._start(options)
@@ -179,7 +179,8 @@ class ChangeFeed:
                 watcher.cursor = position.cursor
                 if chunk.message and news:
                     yield chunk.message
-                bookmark_due = not chunk.complete or await self._bookmark_due(watcher)
+                wait_s = options.bookmark_interval_s * (1 - _JITTER * self._jitter())
+                bookmark_due = not chunk.complete or not await watcher.woken_within(wait_s)
             yield WatchUpdatesResponse(draining=WatchDraining(token=position.encode())).SerializeToString()
         finally:
             self._watchers.discard(watcher)
@@ -198,18 +199,15 @@ class ChangeFeed:
         """The open streams, by name."""
         with self._store.read() as transaction:
             head = transaction.head_revision
-        lags = (WatcherLag(each.options.watcher, head - each.cursor) for each in self._watchers)
+        # Copied in one step: this runs in a thread, while streams come and go.
+        watchers = list(self._watchers)
+        lags = (WatcherLag(each.options.watcher, head - each.cursor) for each in watchers)
         return sorted(lags)
 
     @property
     def watcher_count(self) -> int:
         """Number of open streams."""
         return len(self._watchers)
-
-    async def _bookmark_due(self, watcher: _Watcher) -> bool:
-        """Waits for a commit that touches the stream, or until a bookmark is due; True for the latter."""
-        interval_s = watcher.options.bookmark_interval_s * (1 - _JITTER * self._jitter())
-        return not await watcher.woken_within(interval_s)
 
     async def _read(self, position: WatchPosition, options: WatchOptions) -> Chunk:
         # No await between taking the count and using the cache: a commit cannot come between them.

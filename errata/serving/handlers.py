@@ -8,8 +8,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias, cast
 
 import grpc
@@ -52,8 +52,6 @@ class Call:
     """On the clock of `time.monotonic`, rather early than late; None when the caller waits for ever."""
     peer: str = ""
     """The address of the caller, as gRPC writes it."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """What the caller sent besides the request, in lower case keys; of a repeated key the last value."""
 
     @property
     def time_remaining_s(self) -> float | None:
@@ -153,12 +151,11 @@ class MethodHandler:
             log.debug("stream ended", code=code.name)
 
     def _begin(self, context: Context) -> Call:
-        metadata = {
-            str(key): value for key, value in context.invocation_metadata() or () if isinstance(value, str)
-        }
-        request_id = metadata.get(REQUEST_ID_KEY, "")
-        if not _SANE_REQUEST_ID.fullmatch(request_id):
-            request_id = secrets.token_hex(8)
+        # Nothing else of the metadata is kept: a stream would hold it for days.
+        request_id = secrets.token_hex(8)
+        for key, value in context.invocation_metadata() or ():
+            if key == REQUEST_ID_KEY and isinstance(value, str) and _SANE_REQUEST_ID.fullmatch(value):
+                request_id = value
         # The stubs promise a number; it is None for a call without a deadline.
         remaining_s = cast("float | None", context.time_remaining())
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
@@ -169,7 +166,6 @@ class MethodHandler:
             method=self.name,
             deadline_s=None if remaining_s is None else time.monotonic() + _not_rounded_up(remaining_s),
             peer=context.peer(),
-            metadata=metadata,
         )
 
     def _parsed(self, request: bytes) -> Message:

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
@@ -302,3 +303,24 @@ async def test_a_watcher_shows_with_its_lag(feed: ChangeFeed, store: Store) -> N
     assert feed.lags() == [("test", 1)]
     await stream.aclose()
     assert feed.lags() == []
+
+
+async def test_the_lags_can_be_asked_for_while_streams_come_and_go(feed: ChangeFeed) -> None:
+    done = threading.Event()
+
+    def ask() -> int:
+        count = 0
+        while not done.is_set():
+            feed.lags()
+            count += 1
+        return count
+
+    asking = asyncio.get_running_loop().run_in_executor(None, ask)
+    for _ in range(20):
+        streams = [feed.watch(options()) for _ in range(300)]
+        for stream in streams:
+            await next_of(stream)
+        for stream in streams:
+            await stream.aclose()
+    done.set()
+    assert await asking > 0
