@@ -59,6 +59,8 @@ def server_options() -> ChannelOptions:
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(PING_INTERVAL_S_MIN)),
         # On by default: two processes would share a port, and each would get some of the calls.
         ("grpc.so_reuseport", 0),
+        # Nobody is sent compressed answers; to be ready for it costs each call memory.
+        ("grpc.per_message_compression", 0),
         # Notes about each connection, for a service that is not served: half a KiB for each open stream.
         ("grpc.enable_channelz", 0),
         ("grpc.max_channel_trace_event_memory_per_node", 0),

@@ -5,10 +5,11 @@ what it raises, a metric and a log line. CancelledError is always passed on.
 """
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeAlias, cast
 
@@ -136,7 +137,11 @@ class MethodHandler:
         log.debug("stream opened", peer=call.peer)
         code = grpc.StatusCode.OK
         try:
-            await _send_all(behaviour(self._parsed(request), call), context)
+            responses = behaviour(self._parsed(request), call)
+            # Closed at its end: left to the garbage collector, its `finally` would run at some other time.
+            async with contextlib.aclosing(cast("AsyncGenerator[Message | bytes, None]", responses)):
+                async for response in responses:
+                    await _send(response, context)
         except asyncio.CancelledError:
             code = await self._cancelled(context, call)
             raise
@@ -202,18 +207,11 @@ class MethodHandler:
         return grpc.StatusCode.CANCELLED
 
 
-async def _send_all(responses: AsyncIterator[Message | bytes], context: Context) -> None:
+async def _send(response: Message | bytes, context: Context) -> None:
     try:
-        async for response in responses:
-            try:
-                await context.write(_serialized(response))
-            except grpc.aio.BaseError as error:
-                raise _CallerGoneError from error
-    finally:
-        # A generator left to the garbage collector would run its `finally` at some other time.
-        close = getattr(responses, "aclose", None)
-        if close is not None:
-            await close()
+        await context.write(_serialized(response))
+    except grpc.aio.BaseError as error:
+        raise _CallerGoneError from error
 
 
 def _serialized(response: Message | bytes) -> bytes:
